@@ -1,0 +1,212 @@
+"""The gateway of one worker: its two listeners, its life from start to drain, its health."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import cast
+
+from aiohttp import hdrs, http_parser, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler
+from redis.exceptions import RedisError
+
+from edgeproxy import telemetry
+from edgeproxy.resolve.handler import Handler
+from edgeproxy.resolve.wire import BODY_MOST
+from edgeproxy.settings import Settings
+from edgeproxy.store import Store, StoreError
+from edgeproxy.telemetry import Board, Counts
+
+_log = logging.getLogger(__name__)
+_LINGER_S = 2  # for the rest of a body that was refused
+_RETRY_S = 0.5  # between attempts to reach the store at start
+_GC_THRESHOLDS = (50_000, 50, 100)
+
+
+class Gateway:
+    """One worker's gateway.
+
+    `edge` and `manage` are listening sockets that it takes over; `supervisor` is a file descriptor that reads as ended
+    once the supervisor is gone.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store_url: str,
+        edge: socket.socket,
+        manage: socket.socket,
+        board: Board,
+        worker: int,
+        supervisor: int,
+    ) -> None:
+        self._settings = settings
+        self._edge, self._manage = edge, manage
+        self._board, self._counts = board, board.row(worker)
+        self._store = Store(store_url, on_batch=self._counts.batch, on_up=self._counts.store_up)
+        self._supervisor = supervisor
+        self._draining = asyncio.Event()
+
+    async def run(self, on_handled: Callable[[], object]) -> None:
+        """Serve until SIGTERM, then drain: fail readiness, wait, close the ports, finish what is in flight.
+
+        `on_handled` is called once signals are handled. A terminal's Ctrl-C is the supervisor's to pass on.
+        """
+        if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
+            raise RuntimeError("aiohttp's C parser is missing; the pure-Python one is not fit for the edge")
+        loop = asyncio.get_running_loop()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        loop.add_signal_handler(signal.SIGTERM, self._draining.set)
+        on_handled()
+        loop.add_reader(self._supervisor, self._draining.set)
+        async with self._store, self._listeners():
+            ready = asyncio.create_task(self._become_ready())
+            await self._draining.wait()
+            ready.cancel()
+            loop.remove_reader(self._supervisor)
+            self._counts.state = telemetry.DRAINING
+            await asyncio.sleep(self._settings.drain_s)
+
+    async def _become_ready(self) -> None:
+        """Wait for a store with our functions. From then on readiness does not depend on it: see the README."""
+        told = False
+        while True:
+            try:
+                await self._store.load_functions()
+                break
+            except (RedisError, OSError, StoreError) as error:
+                if not told:
+                    _log.error("not ready: %s", error)
+                    told = True
+                await asyncio.sleep(_RETRY_S)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
+        self._counts.store_up(True)
+        self._counts.state = telemetry.READY
+
+    @contextlib.asynccontextmanager
+    async def _listeners(self) -> AsyncIterator[None]:
+        handler = Handler(self._store, self._settings, self._counts)
+        keepalive = self._settings.keepalive_s
+        # A request on the edge port goes to its handler without routing; see benchmarks/README.md for what that saves.
+        paths = _Edge(handler, self._counts, self._draining)
+        edge = web.Server(
+            paths,
+            request_factory=_small_request,
+            access_log=None,
+            keepalive_timeout=keepalive,
+            lingering_time=_LINGER_S,
+            auto_decompress=False,
+        )
+        manage = web.AppRunner(self._manage_app(), access_log=None, keepalive_timeout=keepalive)
+        await manage.setup()
+        loop = asyncio.get_running_loop()
+        edge_listener = await loop.create_server(edge, sock=self._edge)
+        manage_listener = await loop.create_server(cast("web.Server", manage.server), sock=self._manage)
+        try:
+            yield
+        finally:
+            edge_listener.close()
+            # aiohttp drops what arrives once a connection is told to close, so bodies under way come in first.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.grace_s):
+                    await paths.idle()
+            edge.pre_shutdown()
+            await edge.shutdown(self._settings.grace_s)
+            manage_listener.close()
+            await manage.cleanup()
+
+    def _manage_app(self) -> web.Application:
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics),
+            ]
+        )
+        return app
+
+    async def _healthz(self, request: web.BaseRequest) -> web.Response:
+        return _healthz()
+
+    async def _readyz(self, request: web.BaseRequest) -> web.Response:
+        return _readyz(self._counts)
+
+    async def _metrics(self, request: web.BaseRequest) -> web.Response:
+        return web.Response(
+            body=self._board.exposition(),
+            headers={hdrs.CONTENT_TYPE: "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+
+class _Edge:
+    """The edge port's paths."""
+
+    def __init__(self, handler: Handler, counts: Counts, draining: asyncio.Event) -> None:
+        self._handle = handler.handle
+        self._counts = counts
+        self._draining = draining
+        self._in_flight = 0
+        self._last_answered = asyncio.Event()
+
+    async def idle(self) -> None:
+        """Wait until no request is in flight."""
+        while self._in_flight:
+            self._last_answered.clear()
+            await self._last_answered.wait()
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        self._in_flight += 1
+        try:
+            response = await self._route(request)
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._last_answered.set()
+        if self._draining.is_set():
+            response.force_close()
+        return response
+
+    async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.raw_path.partition("?")[0]
+        if path == "/api":
+            if request.method == hdrs.METH_POST:
+                return await self._handle(request)
+            return _plain(405, "405: Method Not Allowed", {hdrs.ALLOW: hdrs.METH_POST})
+        if path in ("/healthz", "/readyz"):
+            if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
+                return _plain(405, "405: Method Not Allowed", {hdrs.ALLOW: "GET, HEAD"})
+            return _healthz() if path == "/healthz" else _readyz(self._counts)
+        return _plain(404, "404: Not Found")
+
+
+def _small_request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: RequestHandler,
+    writer: AbstractStreamWriter,
+    task: "asyncio.Task[None]",
+) -> web.BaseRequest:
+    return web.BaseRequest(message, payload, protocol, writer, task, task.get_loop(), client_max_size=BODY_MOST)
+
+
+def _plain(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(status=status, text=text + "\n", headers=headers)
+
+
+def _healthz() -> web.Response:
+    return _plain(200, "alive")
+
+
+def _readyz(counts: Counts) -> web.Response:
+    if counts.state == telemetry.READY:
+        return _plain(200, "ready")
+    return _plain(503, "draining" if counts.state == telemetry.DRAINING else "starting")

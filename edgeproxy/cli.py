@@ -1,0 +1,234 @@
+"""The command line: serve, demo, load, check, sign."""
+
+import asyncio
+import contextlib
+import shlex
+import sys
+import time
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import orjson
+from redis.exceptions import RedisError
+
+from edgeproxy import __version__, account_file, telemetry
+from edgeproxy import settings as settings_module
+from edgeproxy.account_file import AccountFile, AccountFileError
+from edgeproxy.resolve import signature
+from edgeproxy.settings import Settings, SettingsError
+from edgeproxy.store import Store, StoreError, inventory
+from edgeproxy.store.embedded import EmbeddedStore, EmbeddedStoreError
+from edgeproxy.supervisor import Supervisor
+
+_SKEW_MOST_MS = 60_000
+_LOOPBACK = ["127.0.0.0/8", "::1/128"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def main() -> None:
+    """A low-latency gateway for call tracking: a signed page of numbers in, tracking numbers out."""
+
+
+@main.command()
+@click.option("--workers", type=int, help="Gateway processes.")
+@click.option("--port", type=int, help="Edge port; 0 chooses one.")
+@click.option("--manage-port", type=int, help="Manage port; 0 chooses one.")
+def serve(workers: int | None, port: int | None, manage_port: int | None) -> None:
+    """Serve, with the settings of EDGEPROXY_* and of the TOML file that EDGEPROXY_CONFIG names."""
+    settings = _settings(workers=workers, port=port, manage_port=manage_port)
+    telemetry.log_to_stderr()
+    if settings.store_url is not None:
+        _supervise(settings, settings.store_url.get_secret_value(), None, ())
+        return
+    directory = _embedded_directory(settings)
+    click.echo(f"no EDGEPROXY_STORE_URL: the embedded store, in {directory}, for this machine alone", err=True)
+    with _embedded(directory) as embedded:
+        _run(_prepare(embedded.url, None))
+        _supervise(settings, embedded.url, embedded, ())
+
+
+@main.command()
+@click.option("--port", type=int, default=8080, show_default=True, help="Edge port; 0 chooses one.")
+@click.option("--manage-port", type=int, default=8081, show_default=True, help="Manage port; 0 chooses one.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the store keeps its data.")
+@click.option("--workers", type=int, help="Gateway processes.")
+def demo(port: int, manage_port: int, data_dir: Path | None, workers: int | None) -> None:
+    """Serve the bundled accounts from an embedded store, and show a request that works."""
+    settings = _settings(
+        host="127.0.0.1",
+        port=port,
+        manage_host="127.0.0.1",
+        manage_port=manage_port,
+        workers=workers,
+        trusted_proxies=_LOOPBACK,
+        drain_s=0,
+    )
+    telemetry.log_to_stderr()
+    with as_file(files(__package__).joinpath("demo.yaml")) as path:
+        accounts = account_file.read(path)
+    with _embedded(data_dir or settings.data_dir / "demo") as embedded:
+        _run(_prepare(embedded.url, accounts))
+        _supervise(settings, embedded.url, embedded, (_example,))
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+def load(file: Path, dry_run: bool) -> None:
+    """Bring an account file into the store: accounts, secrets, pools, numbers, limits, budgets.
+
+    What is as the file says stays as it is; accounts that the file does not name are left alone.
+    """
+    settings = _settings()
+    try:
+        accounts = account_file.read(file)
+    except AccountFileError as error:
+        _fail(f"{error}\nnothing was changed")
+    except OSError as error:
+        _fail(f"{file}: {error.strerror}")
+    changes = _run(_load(_store_url(settings), accounts, dry_run))
+    for change in changes:
+        for line in change.lines:
+            click.echo(f"{change.account}: {line}")
+    count = f"{len(changes)} of {len(accounts.accounts)} accounts"
+    click.echo(f"{count} would change" if dry_run else f"{count} changed")
+
+
+@main.command()
+@click.option("--key", required=True, help="The account's secret.")
+@click.argument("file", type=click.File("rb"), default="-")
+def sign(key: str, file: Any) -> None:
+    """Print the signature of a request body (HMAC-SHA1, for X-SIGN) from FILE, or from standard input."""
+    click.echo(signature.sign(file.read(), key.encode()))
+
+
+@main.command()
+def check() -> None:
+    """Tell whether settings, store, functions and time are right; exit status 1 if not."""
+    settings = _settings()
+    click.echo("settings: good")
+    started = time.time()
+    facts = _run(_facts(_store_url(settings)))
+    host_ms = (started + time.time()) / 2 * 1000
+    wrong = 0
+    click.echo(f"store: {facts.server}")
+    if not facts.durable:
+        click.echo("store: keeps no append-only file; what it holds is gone when it stops")
+    for name, ours in facts.functions.items():
+        verdict = {True: "loaded", None: "not loaded yet; serve loads it", False: "ANOTHER RELEASE'S CODE"}[ours]
+        wrong += ours is False
+        click.echo(f"functions {name}: {verdict}")
+    skew_ms = round(host_ms - facts.time_ms)
+    wrong += abs(skew_ms) > _SKEW_MOST_MS
+    click.echo(
+        f"time: host and store are {abs(skew_ms)} ms apart" + (", TOO FAR" if abs(skew_ms) > _SKEW_MOST_MS else "")
+    )
+    if wrong:
+        sys.exit(1)
+
+
+def _settings(**overrides: Any) -> Settings:
+    try:
+        return settings_module.load(**overrides)
+    except SettingsError as error:
+        _fail(str(error))
+
+
+def _store_url(settings: Settings) -> str:
+    if settings.store_url is not None:
+        return settings.store_url.get_secret_value()
+    url = EmbeddedStore.running_url(_embedded_directory(settings))
+    if url is None:
+        _fail("EDGEPROXY_STORE_URL is not set, and no embedded store runs (start it with: edgeproxy serve)")
+    return url
+
+
+def _embedded_directory(settings: Settings) -> Path:
+    return settings.data_dir / "store"
+
+
+@contextlib.contextmanager
+def _embedded(directory: Path) -> Any:
+    try:
+        with EmbeddedStore(directory) as embedded:
+            yield embedded
+    except EmbeddedStoreError as error:
+        _fail(str(error))
+
+
+def _run(work: Any) -> Any:
+    try:
+        return asyncio.run(work)
+    except (RedisError, OSError) as error:
+        _fail(f"the store cannot be used: {error}")
+    except StoreError as error:
+        _fail(str(error))
+
+
+async def _prepare(url: str, accounts: AccountFile | None) -> None:
+    """Put functions, and accounts if given, into an embedded store, which no other release shares."""
+    async with Store(url) as store:
+        await store.load_functions(replace=True)
+        if accounts is not None:
+            await inventory.apply(store, await inventory.compare(store, accounts))
+
+
+async def _load(url: str, accounts: AccountFile, dry_run: bool) -> list[inventory.Change]:
+    async with Store(url) as store:
+        changes = await inventory.compare(store, accounts)
+        if not dry_run:
+            await inventory.apply(store, changes)
+        return changes
+
+
+async def _facts(url: str) -> Any:
+    async with Store(url) as store:
+        return await store.facts()
+
+
+def _supervise(settings: Settings, store_url: str, embedded: EmbeddedStore | None, say: Any) -> None:
+    try:
+        supervisor = Supervisor(settings, store_url, embedded)
+    except OSError as error:
+        _fail(f"cannot listen on ports {settings.port} and {settings.manage_port}: {error.strerror}")
+    edge = f"http://{_reachable(settings.host)}:{supervisor.edge_port}"
+    if embedded is not None:
+        click.echo(f"store: {store_url}")
+    click.echo(f"edge: {edge}")
+    click.echo(f"manage: http://{_reachable(settings.manage_host)}:{supervisor.manage_port}")
+    for line in say:
+        click.echo(line(edge))
+    sys.stdout.flush()
+    supervisor.run(on_ready=lambda: click.echo("ready"))
+
+
+def _reachable(host: str) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - shown, not bound
+    return f"[{host}]" if ":" in host else host
+
+
+def _example(edge: str) -> str:
+    body = orjson.dumps(
+        {
+            "advId": "demo",
+            "numbers": "+493015981100",
+            "type": "web",
+            "fullUrl": "https://www.example.com/cars/42?utm_source=newsletter",
+            "trackingId": "visitor-1",
+            "fullReferrer": "https://www.example.com/",
+            "parameters": {"custnr": "1412", "custname": "Autohaus Mitte"},
+            "userAgent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+            "requestIpAddress": "203.0.113.7",
+            "sessionId": "",
+        }
+    )
+    signed = signature.sign(body, b"freespee")
+    return f"curl -sS {edge}/api -H 'X-SIGN: {signed}' -d {shlex.quote(body.decode())}"
+
+
+def _fail(text: str) -> NoReturn:
+    click.echo(text, err=True)
+    sys.exit(1)

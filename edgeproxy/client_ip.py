@@ -1,0 +1,87 @@
+"""Whose request it is: the client's IP, by the socket's peer and what trusted proxies say of it.
+
+aiohttp ignores forwarded headers by design, and the filters there are do not look at the socket's peer, so the walk is
+ours: it reads from the right, and believes an entry only if a trusted proxy wrote it (CONTRACT §2).
+"""
+
+import functools
+import ipaddress
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from edgeproxy.settings import Network
+
+Header = Literal["x-forwarded-for", "forwarded"]
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_FORWARDED_FOR = re.compile(r'(?:^|;)\s*for\s*=\s*(?:"([^"]*)"|([^;\s"]*))\s*(?=;|$)', re.IGNORECASE)
+_NO_ADDRESS = ipaddress.IPv6Address(0)
+_ADDRESSES_KEPT = 65_536
+
+
+@functools.lru_cache(_ADDRESSES_KEPT)
+def read_address(text: str) -> Address | None:
+    """An address as proxies write it: bare, in brackets, with or without a port; None if it is none."""
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+@functools.lru_cache(_ADDRESSES_KEPT)
+def limiter_key(address: Address) -> str:
+    """What the limiter counts: an IPv4 address by itself, IPv6 by /64."""
+    if address.version == 4:
+        return str(address)
+    return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+
+
+@functools.lru_cache(_ADDRESSES_KEPT)
+def truncated(address: Address) -> str:
+    """What may be kept of an address: an IPv4 /24, an IPv6 /48, written as their first address."""
+    kept = 24 if address.version == 4 else 48
+    return str(ipaddress.ip_network((address, kept), strict=False).network_address)
+
+
+class ClientIP:
+    """Finds the client's address. `trusted` are the networks whose word is taken, `header` the one they write."""
+
+    def __init__(self, trusted: Sequence[Network], header: Header) -> None:
+        self._trusted = tuple(trusted)
+        self.header = header
+        self._is_trusted = functools.lru_cache(_ADDRESSES_KEPT)(self._among_trusted)
+
+    def _among_trusted(self, address: Address) -> bool:
+        return any(address in network for network in self._trusted)
+
+    def find(self, peer: str | None, values: Sequence[str]) -> Address:
+        """The client's address; `peer` is the socket's, `values` the header's lines in order.
+
+        A unix socket's peer has no address and counts as trusted. From the right, entries are walked over as long as
+        they are trusted proxies; the first that is not is the client. An entry that cannot be read ends the walk: the
+        proxy that wrote it is the last known address.
+        """
+        address = read_address(peer) if peer else _NO_ADDRESS
+        if address is None:
+            return _NO_ADDRESS
+        if not values or (peer and not self._is_trusted(address)):
+            return address
+        for value in reversed(values):
+            for entry in reversed(value.split(",")):
+                if self.header == "forwarded":
+                    found = _FORWARDED_FOR.search(entry)
+                    entry = (found[1] or found[2] or "") if found else ""
+                before = read_address(entry)
+                if before is None:
+                    return address
+                address = before
+                if not self._is_trusted(address):
+                    return address
+        return address

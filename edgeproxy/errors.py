@@ -1,0 +1,44 @@
+"""The one catalogue of faults: what a client reads, with which status, and how it is counted and logged."""
+
+import enum
+import logging
+
+
+class Kind(enum.Enum):
+    """Why a request was not answered with success (CONTRACT §1, *Status*).
+
+    Each kind has its HTTP status, the text of the wire (with a `{}` where the detail goes) and a log level.
+    The member's name in lower case is its label in metrics and in the access log.
+    """
+
+    MALFORMED_JSON = (400, "Malformed JSON", logging.DEBUG)
+    BODY_TOO_LARGE = (400, "Body too large", logging.DEBUG)
+    MISSING_PARAMETER = (400, "Missing parameter: {}", logging.DEBUG)
+    INVALID_PARAMETER = (400, "Invalid parameter: {}", logging.DEBUG)
+    MISSING_SIGNATURE = (403, "Missing signature", logging.DEBUG)
+    INVALID_SIGNATURE = (403, "Invalid signature", logging.DEBUG)
+    BLOCKED_IP = (403, "Blocked IP: more than {} requests per second", logging.DEBUG)
+    BUDGET_EXHAUSTED = (403, "Daily point budget exhausted", logging.DEBUG)
+    STORE_UNAVAILABLE = (500, "Store unavailable", logging.WARNING)
+    INTERNAL_ERROR = (500, "Internal error", logging.ERROR)
+    NO_POOL = (501, "No number pool is configured", logging.WARNING)
+
+    def __init__(self, status: int, text: str, level: int) -> None:
+        self.status = status
+        self.text = text
+        self.level = level
+        self.label = self.name.lower()
+
+
+class Fault(Exception):
+    """A request that ends without success.
+
+    `detail` fills the kind's text: the field, or the field and why; it never holds a secret. `retry_after` is the
+    seconds (whole, rounded up) after which trying again can help.
+    """
+
+    def __init__(self, kind: Kind, detail: object = "", *, retry_after: int | None = None) -> None:
+        super().__init__(kind, detail)
+        self.kind = kind
+        self.retry_after = retry_after
+        self.text = kind.text.format(detail)

@@ -1,0 +1,233 @@
+"""What the gateway knows of an account, and how phone numbers are read and shown. All numbers are kept as E.164."""
+
+import fnmatch
+import functools
+import re
+import zoneinfo
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import phonenumbers
+
+Overflow = Literal["original", "shared", "recycle"]
+
+_TAG = re.compile(r"<[^<>]*>")
+_SCHEME = re.compile(r"^tel(?:prompt)?:(?://)?", re.IGNORECASE)
+_NATIONAL_TEXT = re.compile(r"[\d\s()./-]+")
+_NUMBERS_READ = 65_536  # how many distinct texts and displays a worker remembers
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a visit came from, as far as pools may ask: lower-case `utm_*` values, referrer host, landing path."""
+
+    utm: dict[str, str]
+    referrer_host: str
+    landing_path: str
+
+    @classmethod
+    def of(cls, full_url: str, full_referrer: str, parameters: dict[str, str]) -> "Origin":
+        """Read the origin off a request; `utm_*` of the URL come before those among the `parameters`."""
+        try:
+            page = urlsplit(full_url)
+            utm = {key: value.lower() for key, value in parse_qsl(page.query) if key.startswith("utm_")}
+            path = page.path or "/"
+        except ValueError:
+            utm, path = {}, "/"
+        try:
+            host = (urlsplit(full_referrer).hostname or "").lower()
+        except ValueError:
+            host = ""
+        for key, value in parameters.items():
+            if key.startswith("utm_"):
+                utm.setdefault(key, value.lower())
+        return cls(utm, host, path)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Which visits a pool serves. Every named condition must hold; within one, any of its values will do.
+
+    `utm` values are compared without case; a `referrer_host` takes its subdomains in; `landing_path` is a shell pattern
+    (`/cars/*`).
+    """
+
+    utm: dict[str, tuple[str, ...]]
+    referrer_host: tuple[str, ...]
+    landing_path: tuple[str, ...]
+
+    def takes(self, origin: Origin) -> bool:
+        """Tell whether a visit of this origin is served."""
+        return (
+            all(origin.utm.get(key) in values for key, values in self.utm.items())
+            and (
+                not self.referrer_host
+                or any(("." + origin.referrer_host).endswith("." + host) for host in self.referrer_host)
+            )
+            and (
+                not self.landing_path
+                or any(fnmatch.fnmatchcase(origin.landing_path, path) for path in self.landing_path)
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Tracking numbers leased to visitors, and the rules of leasing them (CONTRACT §1, *Allocation*). Times in ms."""
+
+    name: str
+    replaces: frozenset[str]  # E.164; empty: every number on the page
+    pattern: str | None
+    idle_ttl_ms: int
+    max_ttl_ms: int
+    cooldown_ms: int
+    overflow: Overflow
+    shared_number: str | None
+    match: Match | None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A partner (`advId`): its secrets, limits, budget and pools, as one version of its configuration says."""
+
+    name: str
+    version: int
+    secrets: tuple[bytes, ...]
+    region: str
+    timezone: str
+    points_daily: int
+    costs: dict[str, int]
+    per_second: int
+    limit_by: Literal["client", "signed"]
+    visitor_ttl_ms: int
+    visits_kept_ms: int
+    pools: tuple[Pool, ...]
+    displays: dict[str, str]  # tracking number → its own display text
+
+    def __repr__(self) -> str:
+        return f"Account({self.name!r}, version={self.version}, pools={[pool.name for pool in self.pools]})"
+
+    @classmethod
+    def from_config(cls, name: str, version: int, config: dict[str, Any]) -> "Account":
+        """Build from what `edgeproxy load` keeps in the store (see `account_file.AccountEntry.config`)."""
+        pools = tuple(
+            Pool(
+                name=pool_name,
+                replaces=frozenset(pool["replaces"]),
+                pattern=pool["pattern"],
+                idle_ttl_ms=pool["idle_ttl_ms"],
+                max_ttl_ms=pool["max_ttl_ms"],
+                cooldown_ms=pool["cooldown_ms"],
+                overflow=pool["overflow"],
+                shared_number=pool["shared_number"],
+                match=pool["match"]
+                and Match(
+                    {key: tuple(values) for key, values in pool["match"]["utm"].items()},
+                    tuple(pool["match"]["referrer_host"]),
+                    tuple(pool["match"]["landing_path"]),
+                ),
+            )
+            for pool_name, pool in config["pools"].items()
+        )
+        return cls(
+            name=name,
+            version=version,
+            secrets=tuple(secret.encode() for secret in config["secrets"]),
+            region=config["region"],
+            timezone=config["timezone"],
+            points_daily=config["points_daily"],
+            costs=config["costs"],
+            per_second=config["per_second"],
+            limit_by=config["limit_by"],
+            visitor_ttl_ms=config["visitor_ttl_ms"],
+            visits_kept_ms=config["visits_kept_ms"],
+            pools=pools,
+            displays=config["displays"],
+        )
+
+    def session_idle_ms(self) -> int:
+        """How long a session lives after its last request: as long as the longest idle lease it could hold."""
+        return max((pool.idle_ttl_ms for pool in self.pools), default=30 * 60_000)
+
+    def matches_origins(self) -> bool:
+        """Tell whether any pool asks where a visit came from."""
+        return any(pool.match for pool in self.pools)
+
+    def pool_for(self, number: str, origin: Origin | None) -> int:
+        """Index of the first pool, in the account's order, that replaces `number` for this visit; −1 if none does."""
+        for index, pool in enumerate(self.pools):
+            if (not pool.replaces or number in pool.replaces) and (
+                pool.match is None or (origin is not None and pool.match.takes(origin))
+            ):
+                return index
+        return -1
+
+    def midnights_ms(self, around_ms: int) -> list[int]:
+        """The starts of the account's days, epoch ms, from three days before `around_ms` to four days after it.
+
+        The store picks today's by its own clock, so a host whose clock is off by less than that decides nothing.
+        Days of 23 and 25 hours come out as the time zone has them.
+        """
+        zone = zoneinfo.ZoneInfo(self.timezone)
+        today = datetime.fromtimestamp(around_ms / 1000, zone).date()
+        days = [today + timedelta(days=offset) for offset in range(-3, 5)]
+        return [int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000) for day in days]
+
+
+@functools.lru_cache(_NUMBERS_READ)
+def read_number(text: str, region: str) -> str | None:
+    """Clean a number as written on a page and give its E.164 form, or None where it is no number (CONTRACT §1).
+
+    `region` (ISO 3166) is where a national number is read.
+    """
+    cleaned = _TAG.sub("", unquote(text.strip())).strip()
+    cleaned = _SCHEME.sub("", cleaned).replace("(0)", "").strip()
+    digits = "".join(char for char in cleaned if char in "0123456789")
+    if not 5 <= len(digits) <= 20:
+        return None
+    try:
+        parsed = phonenumbers.parse("+" + digits if cleaned.startswith("+") else digits, region)
+    except phonenumbers.NumberParseException:
+        return None
+    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+
+
+@functools.lru_cache(_NUMBERS_READ)
+def show_number(number: str, own_text: str | None, pattern: str | None, on_page: str) -> str:
+    """The text a visitor sees for the tracking `number` (CONTRACT §1, *`local`*).
+
+    Its `own_text`; else the pool's `pattern`; else the grouping of the number `on_page`, if that was written nationally
+    with as many digits; else libphonenumber's national format.
+    """
+    if own_text is not None:
+        return own_text
+    national = national_format(number)
+    digits = "".join(char for char in national if char.isdigit())
+    if pattern is not None and (filled := _fill(pattern, "#", digits, number[1:])) is not None:
+        return filled
+    if _NATIONAL_TEXT.fullmatch(on_page) and not on_page.startswith("00"):
+        grouping = re.sub(r"\d", "#", on_page)
+        if (filled := _fill(grouping, "#", digits)) is not None:
+            return filled
+    return national
+
+
+def national_format(number: str) -> str:
+    """libphonenumber's national format of an E.164 number (`030 15981158`)."""
+    return phonenumbers.format_number(phonenumbers.parse(number), phonenumbers.PhoneNumberFormat.NATIONAL)
+
+
+def pattern_fits(pattern: str, number: str) -> bool:
+    """Tell whether a display pattern has a place for each national, or each international, digit of the number."""
+    digits = "".join(char for char in national_format(number) if char.isdigit())
+    return _fill(pattern, "#", digits, number[1:]) is not None
+
+
+def _fill(pattern: str, place: str, *candidates: str) -> str | None:
+    for digits in candidates:
+        if pattern.count(place) == len(digits):
+            feed = iter(digits)
+            return "".join(next(feed) if char == place else char for char in pattern)
+    return None

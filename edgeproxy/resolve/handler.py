@@ -1,0 +1,293 @@
+"""The Dynamic Numbers API, `POST /api` (CONTRACT §1 and §2)."""
+
+import asyncio
+import functools
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+from aiohttp import hdrs, web
+from aiohttp.web_exceptions import HTTPException, HTTPRequestEntityTooLarge
+from cachetools import TTLCache
+from crawleruseragents import is_crawler
+from multidict import istr
+
+from edgeproxy import telemetry
+from edgeproxy.client_ip import Address, ClientIP, limiter_key, read_address, truncated
+from edgeproxy.errors import Fault, Kind
+from edgeproxy.model import Account, Origin, read_number, show_number
+from edgeproxy.resolve import signature, wire
+from edgeproxy.settings import Settings
+from edgeproxy.store import Ask, Resolution, Store
+from edgeproxy.telemetry import Counts
+
+X_SIGN = istr("X-SIGN")
+X_HTTP_STATUSES = istr("X-HTTP-STATUSES")
+RATELIMIT = istr("RateLimit")
+RATELIMIT_POLICY = istr("RateLimit-Policy")
+
+_log = logging.getLogger(__name__)
+_AGENTS_KEPT = 16_384
+_OFFENDERS_KEPT = 65_536
+_REMEMBERED_MOST = 50_000  # sessions in each of the two generations of memory
+_NUMBERS_REMEMBERED_MOST = 256  # of one session
+_REMEMBERED_S = 1800
+_OWN_SHARE = 0.1  # of the budget: what the gateway keeps for itself
+_MOVES_MOST = 3  # times that an account may change under one request
+
+_known_crawler = functools.lru_cache(_AGENTS_KEPT)(is_crawler)
+
+
+@dataclass(slots=True)
+class Call:
+    """One HTTP request on its way through, with what its answer's headers and telemetry want of it."""
+
+    body: bytes
+    signatures: Sequence[str]
+    client: Address
+    deadline: float  # of time.monotonic, by which the store must have answered
+    account: str | None = None  # once its signature has been verified
+    policy: str | None = None
+    limits: str | None = None
+
+
+class Memory:
+    """The numbers this worker has lately shown to sessions, for when the store does not answer.
+
+    Two generations of a plain dict: when the young one is full or as old as memories last, it becomes the old one.
+    """
+
+    def __init__(self, life_s: float) -> None:
+        self._life_s = life_s
+        self._young: dict[tuple[str, str], dict[str, tuple[float, str]]] = {}
+        self._old: dict[tuple[str, str], dict[str, tuple[float, str]]] = {}
+        self._turned = 0.0
+
+    def keep(self, account: str, session_id: str, shown: dict[str, tuple[float, str]], now: float) -> None:
+        """Remember what was shown: number on page (E.164) → when, and the tracking number."""
+        young = self._young
+        if len(young) >= _REMEMBERED_MOST or now - self._turned > self._life_s:
+            self._old, self._turned = young, now
+            young = self._young = {}
+        known = young.get((account, session_id))
+        if known is None or len(known) > _NUMBERS_REMEMBERED_MOST:
+            young[account, session_id] = shown
+        else:
+            known.update(shown)
+
+    def recall(self, account: str, session_id: str, on_page: str, since: float) -> str | None:
+        """The number that the session was shown for `on_page` at `since` or later."""
+        key = (account, session_id)
+        for generation in (self._young, self._old):
+            when, number = generation.get(key, {}).get(on_page, (0.0, ""))
+            if number and when >= since:
+                return number
+        return None
+
+
+class Handler:
+    """Answers `POST /api`; the rest of the edge port's paths are `app`'s."""
+
+    def __init__(self, store: Store, settings: Settings, counts: Counts) -> None:
+        self._store = store
+        self._counts = counts
+        self._access_log = settings.access_log
+        self._client_ip = ClientIP(settings.trusted_proxies, settings.client_ip_header)
+        self._ip_header = istr(settings.client_ip_header)
+        self._memory = Memory(_REMEMBERED_S)
+        self._wait_s = settings.budget_ms / 1000 * (1 - _OWN_SHARE)
+        self._offences: TTLCache[str, int] = TTLCache(_OFFENDERS_KEPT, 60)
+        self._offences_most = settings.bad_signatures_per_minute
+        _known_crawler("")  # compiles the list, which would cost the first visitor half the budget
+
+    async def resolve(self, call: Call) -> bytes:
+        """The data path: bytes in, proved, decided once in the store, and out.
+
+        Raises:
+            Fault: any of the catalogue.
+        """
+        tree = wire.parse(call.body)
+        name = wire.account_name(tree)
+        for _ in range(_MOVES_MOST):
+            known = self._store.known_account(name) or await self._unknown_account(name, call)
+            account = self._verify(call, known)
+            page = wire.check(tree)
+            ask, shown = self._ask(call, account, page)
+            resolution = await self._store.resolve(account, ask, call.deadline)
+            if not resolution.moved:
+                return self._render(call, account, ask, shown, resolution)
+            self._store.forget(name)
+        raise Fault(Kind.STORE_UNAVAILABLE)
+
+    async def _unknown_account(self, name: str, call: Call) -> Account | None:
+        """Read an account that this worker does not remember; not for those who only ever sign badly."""
+        if not call.signatures or self._offences.get(limiter_key(call.client), 0) >= self._offences_most:
+            return None
+        return await self._store.account(name, call.deadline)
+
+    def _verify(self, call: Call, account: Account | None) -> Account:
+        outcome = signature.verify(call.body, call.signatures, account.secrets if account else ())
+        if outcome is signature.Outcome.MISSING:
+            raise Fault(Kind.MISSING_SIGNATURE)
+        if account is None or outcome is signature.Outcome.BAD:
+            offender = limiter_key(call.client)
+            self._offences[offender] = self._offences.get(offender, 0) + 1
+            raise Fault(Kind.INVALID_SIGNATURE)
+        call.account = account.name
+        return account
+
+    def _ask(self, call: Call, account: Account, page: wire.Page) -> tuple[Ask, list[str]]:
+        """What to ask the store, and the numbers as sent that `Ask.pages` stand for, in the same order."""
+        ip = call.client
+        if account.limit_by == "signed":
+            signed = read_address(page.request_ip)
+            if signed is None:
+                raise Fault(Kind.INVALID_PARAMETER, "requestIpAddress: this account is limited by it, and it is no IP")
+            ip = signed
+        origin = None
+        if account.matches_origins():
+            origin = Origin.of(page.full_url, page.full_referrer, page.parameters)
+        shown, pages = [], []
+        for sent in page.numbers:
+            number = read_number(sent, account.region)
+            if number is not None and (pool := account.pool_for(number, origin)) >= 0:
+                shown.append(sent)
+                pages.append((number, pool))
+        crawler = not page.is_app and _known_crawler(page.user_agent)
+        if crawler:
+            self._counts.add("crawlers")
+        visitor_ip = read_address(page.request_ip)
+        visit = {
+            "type": "app" if page.is_app else "web",
+            "trackingId": page.tracking_id,
+            "fullUrl": page.full_url,
+            "fullReferrer": page.full_referrer,
+            "parameters": page.parameters,
+            "userAgent": page.user_agent,
+            "requestIpAddress": truncated(visitor_ip) if visitor_ip else "",
+        }
+        ask = Ask(
+            ip=limiter_key(ip),
+            session_id=page.session_id if _is_session_id(page.session_id) else "",
+            visitor=page.tracking_id,
+            bare=crawler or page.dry_run,
+            pages=tuple(pages),
+            visit=orjson.dumps(visit),
+        )
+        return ask, shown
+
+    def _render(self, call: Call, account: Account, ask: Ask, shown: list[str], resolution: Resolution) -> bytes:
+        refused = resolution.refused
+        if refused is Kind.STORE_UNAVAILABLE:
+            return self._from_memory(account, ask, shown)
+        call.policy = _policy(account.per_second, account.points_daily)
+        call.limits = (
+            f'"ip";r={resolution.window_left};t=1, '
+            f'"points";r={resolution.points_left};t={-(-resolution.day_left_ms // 1000)}'
+        )
+        if refused is Kind.BLOCKED_IP:
+            raise Fault(refused, account.per_second, retry_after=-(-resolution.wait_ms // 1000))
+        if refused is Kind.BUDGET_EXHAUSTED:
+            raise Fault(refused, retry_after=-(-resolution.day_left_ms // 1000))
+        if refused is not None:
+            raise Fault(refused)
+        now = time.monotonic()
+        remembered = {}
+        replaced = []
+        for sent, (on_page, pool), number in zip(shown, ask.pages, resolution.numbers, strict=True):
+            if isinstance(number, str):
+                remembered[on_page] = (now, number)
+                replaced.append((sent, number, _local(account, pool, sent, number)))
+        if remembered and not ask.bare:
+            self._memory.keep(account.name, resolution.session_id, remembered, now)
+        return wire.render(replaced, resolution.session_id)
+
+    def _from_memory(self, account: Account, ask: Ask, shown: list[str]) -> bytes:
+        """Answer a session that was answered lately without the store; it keeps its numbers.
+
+        Raises:
+            Fault: `STORE_UNAVAILABLE`, for all others.
+        """
+        now = time.monotonic()
+        replaced = []
+        for sent, (on_page, pool) in zip(shown, ask.pages, strict=True):
+            since = now - min(account.pools[pool].idle_ttl_ms / 1000, _REMEMBERED_S)
+            number = self._memory.recall(account.name, ask.session_id, on_page, since)
+            if number is not None:
+                replaced.append((sent, number, _local(account, pool, sent, number)))
+        if not replaced:
+            raise Fault(Kind.STORE_UNAVAILABLE)
+        self._counts.add("from_memory")
+        return wire.render(replaced, ask.session_id)
+
+    # HTTP ---------------------------------------------------------------------------------------------------------
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Read the request, answer it by `resolve`, and count it."""
+        headers = request.headers
+        if hdrs.EXPECT in headers:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        try:
+            body = await request.read()
+        except HTTPRequestEntityTooLarge:
+            body = bytes(wire.BODY_MOST + 1)
+        except (HTTPException, asyncio.CancelledError):
+            raise
+        except Exception:
+            self._counts.add("unread_bodies")
+            raise web.HTTPBadRequest from None
+        started = time.monotonic()
+        signatures = headers.getall(X_SIGN, ())
+        if "?" in request.raw_path and (in_query := request.query.getall("sign", ())):
+            signatures = [*signatures, *in_query]
+        forwarded = headers.getall(self._ip_header, ())
+        client = self._client_ip.find(request.remote, forwarded)
+        call = Call(body, signatures, client, started + self._wait_s)
+        retry_after = None
+        status, outcome = 200, "success"
+        try:
+            answer = await self.resolve(call)
+        except Fault as fault:
+            answer, status, outcome = wire.render_fault(fault), fault.kind.status, fault.kind.label
+            retry_after = fault.retry_after
+        except Exception:
+            _log.exception("a request failed")
+            kind = Kind.INTERNAL_ERROR
+            answer, status, outcome = wire.render_fault(Fault(kind)), kind.status, kind.label
+        took_s = time.monotonic() - started
+        self._counts.request(outcome, took_s)
+        if self._access_log:
+            telemetry.log_access(
+                account=call.account,
+                ip=truncated(call.client),
+                status=status,
+                outcome=outcome,
+                took_s=took_s,
+                size=len(answer),
+            )
+        response = web.Response(
+            body=answer,
+            status=status if X_HTTP_STATUSES in headers else 200,
+            content_type="application/json",
+        )
+        if call.policy is not None and call.limits is not None:
+            response.headers[RATELIMIT_POLICY] = call.policy
+            response.headers[RATELIMIT] = call.limits
+        if retry_after is not None:
+            response.headers[hdrs.RETRY_AFTER] = str(retry_after)
+        return response
+
+
+@functools.lru_cache(1024)
+def _policy(per_second: int, points_daily: int) -> str:
+    return f'"ip";q={per_second};w=1, "points";q={points_daily};w=86400'
+
+
+def _local(account: Account, pool: int, on_page: str, number: str) -> str:
+    return show_number(number, account.displays.get(number), account.pools[pool].pattern, on_page)
+
+
+def _is_session_id(text: str) -> bool:
+    return len(text) == 36 and text.replace("-", "").isalnum() and text.isascii()

@@ -1,0 +1,234 @@
+"""The Dynamic Numbers API on the wire: a body becomes a `Page`, a page of answers becomes a body (CONTRACT §1)."""
+
+import functools
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from edgeproxy.errors import Fault, Kind
+
+BODY_MOST = 16 * 1024
+NUMBERS_MOST = 50
+DIMENSIONS_MOST = 50
+_DIMENSION_KEY_MOST = 64
+_DIMENSION_MOST = 2048
+_DIMENSION_LIMITS = {"custnr": 45, "custname": 60, "custemail": 150}
+_FRAGMENTS_KEPT = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A checked request: who shows which numbers to whom. Texts are as sent; `numbers` are trimmed."""
+
+    account: str
+    numbers: tuple[str, ...]
+    is_app: bool
+    full_url: str
+    tracking_id: str
+    full_referrer: str
+    parameters: dict[str, str]
+    user_agent: str
+    request_ip: str
+    session_id: str
+    dry_run: bool
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """Read a body as a JSON object in which no key stands twice.
+
+    Raises:
+        Fault: `BODY_TOO_LARGE`, `MALFORMED_JSON`.
+    """
+    if len(body) > BODY_MOST:
+        raise Fault(Kind.BODY_TOO_LARGE)
+    try:
+        tree = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise Fault(Kind.MALFORMED_JSON) from None
+    if type(tree) is not dict:
+        raise Fault(Kind.MALFORMED_JSON)
+    # Where nothing is escaped, every quote in the body delimits a string. A key that stands twice leaves more of them
+    # than the tree has strings; only then, and where something is escaped, is the body read the slow way.
+    if (b"\\" in body or body.count(b'"') != 2 * _count_strings(tree)) and _repeats_key_or_holds_nul(body):
+        raise Fault(Kind.MALFORMED_JSON)
+    return tree
+
+
+def _count_strings(value: dict[str, Any]) -> int:
+    count = len(value)
+    for member in value.values():
+        kind = type(member)
+        if kind is str:
+            count += 1
+        elif kind is dict:
+            count += _count_strings(member)
+        elif kind is list:
+            count += sum(type(item) is str for item in member)
+    return count
+
+
+def _repeats_key_or_holds_nul(body: bytes) -> bool:
+    repeated = False
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal repeated
+        tree = dict(pairs)
+        repeated |= len(tree) != len(pairs)
+        return tree
+
+    try:
+        json.loads(body, object_pairs_hook=members)
+    except (ValueError, RecursionError):
+        return True
+    return repeated or _holds_nul(body)
+
+
+def _holds_nul(body: bytes) -> bool:
+    at = body.find(b"\\u0000")
+    while at >= 0:
+        slashes = at
+        while slashes and body[slashes - 1 : slashes] == b"\\":
+            slashes -= 1
+        if (at - slashes) % 2 == 0:
+            return True
+        at = body.find(b"\\u0000", at + 1)
+    return False
+
+
+def account_name(tree: dict[str, Any]) -> str:
+    """The account that a request names.
+
+    Raises:
+        Fault: `MISSING_PARAMETER`, `INVALID_PARAMETER`.
+    """
+    return _text(tree, "advId", 64, required=True)
+
+
+def check(tree: dict[str, Any]) -> Page:
+    """Check every field and give the page.
+
+    Raises:
+        Fault: `MISSING_PARAMETER` or `INVALID_PARAMETER`, of the first field in the contract's order that is wrong.
+    """
+    account = account_name(tree)
+    numbers = _numbers(tree)
+    kind = _text(tree, "type", 3, required=True)
+    if kind not in ("web", "app"):
+        raise Fault(Kind.INVALID_PARAMETER, "type: must be web or app")
+    web = kind == "web"
+    page = Page(
+        account=account,
+        numbers=numbers,
+        is_app=not web,
+        full_url=_text(tree, "fullUrl", 2048, required=web, key_required=True),
+        tracking_id=_text(tree, "trackingId", 128, key_required=True),
+        full_referrer=_text(tree, "fullReferrer", 2048, key_required=True),
+        parameters=_parameters(tree),
+        user_agent=_text(tree, "userAgent", 1024, required=web),
+        request_ip=_text(tree, "requestIpAddress", 45, required=web),
+        session_id=_text(tree, "sessionId", 64),
+        dry_run=_flag(tree, "dryRun"),
+    )
+    if len(tree) > len(_FIELDS) or not _FIELDS.issuperset(tree):
+        for name, value in tree.items():
+            if name not in _FIELDS and isinstance(value, dict | list):
+                raise Fault(Kind.INVALID_PARAMETER, f"{_shown(name)}: there is no such field")
+    return page
+
+
+_FIELDS = frozenset(
+    ("advId", "numbers", "type", "fullUrl", "trackingId", "fullReferrer", "parameters", "userAgent", "requestIpAddress",
+     "sessionId", "dryRun")
+)  # fmt: skip
+
+
+def _text(tree: dict[str, Any], name: str, most: int, *, required: bool = False, key_required: bool = False) -> str:
+    value = tree.get(name)
+    if type(value) is str:
+        if len(value) > most:
+            raise Fault(Kind.INVALID_PARAMETER, f"{name}: more than {most} characters")
+        if required and not value:
+            raise Fault(Kind.MISSING_PARAMETER, name)
+        return value
+    if value is not None:
+        raise Fault(Kind.INVALID_PARAMETER, f"{name}: must be a string")
+    if required or (key_required and name not in tree):
+        raise Fault(Kind.MISSING_PARAMETER, name)
+    return ""
+
+
+def _flag(tree: dict[str, Any], name: str) -> bool:
+    value = tree.get(name, False)
+    if not isinstance(value, bool):
+        raise Fault(Kind.INVALID_PARAMETER, f"{name}: must be true or false")
+    return value
+
+
+def _numbers(tree: dict[str, Any]) -> tuple[str, ...]:
+    value = tree.get("numbers")
+    if type(value) is str:
+        listed: Sequence[Any] = value.split(",", NUMBERS_MOST)
+    elif type(value) is list:
+        listed = value
+    elif value is None:
+        raise Fault(Kind.MISSING_PARAMETER, "numbers")
+    else:
+        raise Fault(Kind.INVALID_PARAMETER, "numbers: must be a string or an array of strings")
+    if len(listed) > NUMBERS_MOST:
+        raise Fault(Kind.INVALID_PARAMETER, f"numbers: more than {NUMBERS_MOST}")
+    numbers = []
+    for number in listed:
+        if type(number) is not str:
+            raise Fault(Kind.INVALID_PARAMETER, "numbers: must be a string or an array of strings")
+        if trimmed := number.strip():
+            numbers.append(trimmed)
+    if not numbers:
+        raise Fault(Kind.MISSING_PARAMETER, "numbers")
+    return tuple(numbers)
+
+
+def _parameters(tree: dict[str, Any]) -> dict[str, str]:
+    value = tree.get("parameters")
+    if type(value) is not dict:
+        if value is None:
+            raise Fault(Kind.MISSING_PARAMETER, "parameters")
+        raise Fault(Kind.INVALID_PARAMETER, "parameters: must be an object")
+    if len(value) > DIMENSIONS_MOST:
+        raise Fault(Kind.INVALID_PARAMETER, f"parameters: more than {DIMENSIONS_MOST} keys")
+    for key, dimension in value.items():
+        if len(key) > _DIMENSION_KEY_MOST:
+            raise Fault(Kind.INVALID_PARAMETER, f"parameters: a key of more than {_DIMENSION_KEY_MOST} characters")
+        if type(dimension) is not str:
+            if dimension is None or isinstance(dimension, dict | list):
+                raise Fault(Kind.INVALID_PARAMETER, f"parameters.{_shown(key)}: must be a string")
+            value[key] = dimension = orjson.dumps(dimension).decode()
+        most = _DIMENSION_LIMITS.get(key, _DIMENSION_MOST)
+        if len(dimension) > most:
+            raise Fault(Kind.INVALID_PARAMETER, f"parameters.{_shown(key)}: more than {most} characters")
+    return value
+
+
+def _shown(name: str) -> str:
+    """A field's name as an error may repeat it: bounded, and nothing in it that a terminal would act on."""
+    return "".join(char if char.isprintable() else "?" for char in name[:_DIMENSION_KEY_MOST])
+
+
+@functools.lru_cache(_FRAGMENTS_KEPT)
+def _fragment(on_page: str, number: str, local: str) -> bytes:
+    return orjson.dumps({"number_on_page": on_page, "replace_with": {"e164": number, "local": local}})
+
+
+def render(shown: Iterable[tuple[str, str, str]], session_id: str) -> bytes:
+    """The body of a success: `shown` are the number on the page as sent, the tracking number, and its display."""
+    return b'{"success":true,"numbers":[%b],"sessionId":"%b"}' % (
+        b",".join([_fragment(*entry) for entry in shown]),
+        session_id.encode(),
+    )
+
+
+def render_fault(fault: Fault) -> bytes:
+    """The body of an error."""
+    return orjson.dumps({"success": False, "error": fault.text})

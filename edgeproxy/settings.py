@@ -1,0 +1,126 @@
+"""The settings of one process, from `EDGEPROXY_*` in the environment and an optional TOML file.
+
+Every fault is reported at once; a secret is never printed.
+"""
+
+import ipaddress
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+PREFIX = "EDGEPROXY_"
+_CONFIG = PREFIX + "CONFIG"  # names the TOML file
+_TESTS = PREFIX + "TEST_"  # what the test suite reads
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the text has a line for each fault, naming the setting."""
+
+
+def _data_dir() -> Path:
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "edgeproxy"
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """See the README's table *Configuration*; a test holds the two together."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True, env_ignore_empty=True
+    )
+
+    store_url: SecretStr | None = Field(
+        None,
+        description="`redis://`, `rediss://` or `unix://` URL of the store; without it, the embedded store",
+    )
+    data_dir: Path = Field(default_factory=_data_dir, description="where the embedded store keeps its append-only file")
+    host: str = Field("0.0.0.0", description="address of the edge port")  # noqa: S104 - visitors come from outside
+    port: int = Field(8080, ge=0, le=65535, description="edge port: `POST /api` and health; 0 chooses one")
+    manage_host: str = Field("127.0.0.1", description="address of the manage port")
+    manage_port: int = Field(8081, ge=0, le=65535, description="manage port: health and metrics; 0 chooses one")
+    workers: int = Field(1, ge=1, le=256, description="gateway processes that share the ports; one a core")
+    trusted_proxies: Annotated[list[Network], NoDecode, BeforeValidator(_split)] = Field(
+        [], description="networks (comma separated) whose word on the client IP is taken"
+    )
+    client_ip_header: Literal["x-forwarded-for", "forwarded"] = Field(
+        "x-forwarded-for", description="the header that the trusted proxies write; the other one is not read"
+    )
+    budget_ms: int = Field(50, ge=5, le=10_000, description="ms within which a request is answered")
+    keepalive_s: float = Field(75, gt=0, description="s that an idle client connection is kept")
+    drain_s: float = Field(5, ge=0, description="s between failing readiness and closing the ports, on SIGTERM")
+    grace_s: float = Field(30, ge=0, description="s that requests in flight may then take")
+    bad_signatures_per_minute: int = Field(
+        60, ge=1, description="bad signatures of one IP after which its unknown accounts are not looked up"
+    )
+    access_log: bool = Field(False, description="a JSON line to stdout for each request")
+
+    @field_validator("store_url")
+    @classmethod
+    def _known_scheme(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            try:
+                parts = urlsplit(url.get_secret_value())
+                known = parts.scheme in ("redis", "rediss", "unix") and (parts.port or True)
+            except ValueError:
+                known = False
+            if not known:
+                raise ValueError("expected redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH")
+        return url
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What was said on the command line comes first, then the environment, then the TOML file."""
+        path = os.environ.get(_CONFIG)
+        tree = tomllib.loads(Path(path).read_text()) if path else {}
+        return init_settings, env_settings, InitSettingsSource(settings_cls, tree)
+
+
+def load(**overrides: Any) -> Settings:
+    """The settings of this process; `overrides` that are not None come before all else.
+
+    Raises:
+        SettingsError: with a line for every fault.
+    """
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {_CONFIG}
+    faults = [
+        f"{name}: there is no such setting"
+        for name in sorted(os.environ)
+        if name.startswith(PREFIX) and name not in known and not name.startswith(_TESTS)
+    ]
+    try:
+        settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as invalid:
+        for error in invalid.errors(include_url=False, include_input=False, include_context=False):
+            name, *place = error["loc"]
+            where = PREFIX + str(name).upper() + "".join(f"[{step}]" for step in place if isinstance(step, int))
+            fault = f"{where}: {error['msg'].removeprefix('Value error, ')}"
+            faults += [fault] if fault not in faults else []
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        faults.append(f"{_CONFIG}: {error}")
+    if faults:
+        raise SettingsError("\n".join(faults))
+    return settings

@@ -1,0 +1,91 @@
+#!lua name=ep1_accounts
+--
+-- What an account may use: who owns which number, the account's configuration, the numbers of its pools.
+
+-- ep1_claim: makes tracking numbers the property of accounts, all of them or none.
+--
+-- KEYS  owners
+-- ARGV  [1] JSON {account: [number, …], …}
+-- Reply, JSON: [[number, the account that owns it], …]; empty ([]): all are claimed
+local function claim(keys, args)
+  local conflicts, values = {}, {}
+  for account, numbers in pairs(cjson.decode(args[1])) do
+    for _, number in ipairs(numbers) do
+      local owner = redis.call('HGET', keys[1], number)
+      if owner and owner ~= account then conflicts[#conflicts + 1] = {number, owner} end
+      values[#values + 1] = {number, account}
+    end
+  end
+  if #conflicts > 0 then return cjson.encode(conflicts) end
+  for _, value in ipairs(values) do redis.call('HSET', keys[1], value[1], value[2]) end
+  return '[]'
+end
+
+-- ep1_disclaim: gives numbers up; those that another account owns stay its own.
+--
+-- KEYS  owners
+-- ARGV  [1] account, [2] JSON [number, …]
+local function disclaim(keys, args)
+  for _, number in ipairs(cjson.decode(args[2])) do
+    if redis.call('HGET', keys[1], number) == args[1] then redis.call('HDEL', keys[1], number) end
+  end
+  return 'OK'
+end
+
+-- ep1_save_account: replaces an account's configuration and moves its numbers between pools, in one step.
+-- A number that leaves a pool ends its lease; one that enters another pool keeps the cooldown it has.
+--
+-- KEYS  account, numbers, then three a pool (free, leased, granted)
+-- ARGV  [1] now_ms: epoch ms; 0 is the store's own time
+--       [2] the account's name
+--       [3] the version that the caller read ("" where there was no account)
+--       [4] the configuration (JSON)
+--       [5] JSON [[pool, [number that leaves it, …], [number that enters it, …], its cooldown in ms], …], as in KEYS
+-- Reply: the account's version, or nil where another writer was faster: read again
+local function save(keys, args)
+  local now = tonumber(args[1])
+  if now == 0 then
+    local time = redis.call('TIME')
+    now = time[1] * 1000 + math.floor(time[2] / 1000)
+  end
+  local version = redis.call('HGET', keys[1], 'version') or ''
+  if version ~= args[3] then return false end
+  local pools = cjson.decode(args[5])
+
+  local ready = {}
+  for i, pool in ipairs(pools) do
+    local free, leased, granted = keys[3 * i], keys[3 * i + 1], keys[3 * i + 2]
+    local leaving = {}
+    for _, number in ipairs(pool[2]) do
+      leaving[number] = true
+      ready[number] = tonumber(redis.call('ZSCORE', free, number) or nil)
+      redis.call('ZREM', free, number)
+      redis.call('HDEL', keys[2], number)
+    end
+    if next(leaving) then
+      local leases = redis.call('ZRANGE', leased, 0, -1, 'WITHSCORES')
+      for at = 1, #leases, 2 do
+        local number = leases[at]:sub(1, leases[at]:find(':', 1, true) - 1)
+        if leaving[number] then
+          ready[number] = math.min(now, tonumber(leases[at + 1])) + pool[4]
+          redis.call('ZREM', leased, leases[at])
+          redis.call('ZREM', granted, leases[at])
+        end
+      end
+    end
+  end
+  for i, pool in ipairs(pools) do
+    for _, number in ipairs(pool[3]) do
+      redis.call('ZADD', keys[3 * i], string.format('%.0f', ready[number] or 0), number)
+      redis.call('HSET', keys[2], number, 'pool:' .. pool[1])
+    end
+  end
+  version = string.format('%d', tonumber(version ~= '' and version or 0) + 1)
+  redis.call('HSET', keys[1], 'version', version, 'config', args[4])
+  redis.call('PUBLISH', 'ep1:changed', args[2])
+  return version
+end
+
+redis.register_function('ep1_claim', claim)
+redis.register_function('ep1_disclaim', disclaim)
+redis.register_function('ep1_save_account', save)

@@ -1,0 +1,276 @@
+"""Batching: all requests of one loop turn leave in one pipeline, one `ep1_resolve` call for each account.
+
+A turn has one timer. What has no answer when it fires is answered `STORE_UNAVAILABLE`, and the connection is dropped.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from edgeproxy.errors import Kind
+from edgeproxy.model import Account
+from edgeproxy.store import keys
+
+BATCH_MOST = 256  # requests in one call: bounds the time for which a call holds the store
+FLIGHTS_MOST = 2  # turns under way at once; while they are, requests gather into larger batches
+_DEADLINE_SLACK_MS = 20  # what the estimate of the store's clock may be wrong by
+_PLAN_LIFE_S = 3600  # how long the list of an account's midnights is used
+
+_BLOCKED, _SPENT, _NO_POOL = 1, 2, 3  # results of ep1_resolve other than 0, success
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What one request asks of the store."""
+
+    ip: str  # what the limiter counts: an IPv4 address or an IPv6 /64
+    session_id: str  # "" for none
+    visitor: str  # the partner's trackingId, "" for none
+    bare: bool  # a crawler or a dry run: no number is spent, nothing is recorded
+    pages: tuple[tuple[str, int], ...]  # numbers on the page (E.164), each with the index of its pool
+    visit: bytes  # JSON, kept in the visits stream
+
+
+@dataclass(slots=True)
+class Resolution:
+    """What the store decided. `numbers` are in the order of `Ask.pages`."""
+
+    refused: Kind | None  # None: success, unless `moved`
+    moved: bool = False  # the account's configuration is another one: read it again, and check again
+    session_id: str = ""
+    numbers: Sequence[str | bool] = ()  # False: the number on the page stays
+    window_left: int = 0  # requests that the client IP has left in this second
+    wait_ms: int = 0  # until a refused client may come again
+    points_left: int = 0
+    day_left_ms: int = 0  # until the account's midnight
+
+
+_UNAVAILABLE = Resolution(Kind.STORE_UNAVAILABLE)
+_MOVED = Resolution(None, moved=True)
+
+
+class _Batch:
+    """Requests of one account that leave in one call."""
+
+    __slots__ = ("asks", "futures", "keys", "plan", "visits")
+
+    def __init__(self, plan: "_Plan") -> None:
+        self.plan = plan
+        self.keys = list(plan.keys)
+        self.asks: list[list[Any]] = []
+        self.visits: list[bytes] = []
+        self.futures: list[asyncio.Future[Resolution]] = []
+
+    def add(self, ask: Ask, future: asyncio.Future[Resolution]) -> None:
+        plan, names = self.plan, self.keys
+        session_key = visitor_key = 0
+        if ask.session_id:
+            names.append(plan.session_prefix + ask.session_id)
+            session_key = len(names)
+        fresh = str(uuid.uuid4())
+        names.append(plan.session_prefix + fresh)
+        fresh_key = len(names)
+        if ask.visitor:
+            names.append(plan.visitor_prefix + ask.visitor)
+            visitor_key = len(names)
+        row: list[Any] = [ask.ip, ask.session_id, session_key, fresh, fresh_key, visitor_key, int(ask.bare)]
+        for page, pool in ask.pages:
+            row.append(page)
+            row.append(pool + 1)
+        self.asks.append(row)
+        self.visits.append(ask.visit)
+        self.futures.append(future)
+
+    def command(self, now_ms: int, deadline_ms: int) -> tuple[Any, ...]:
+        return (
+            "FCALL", "ep1_resolve", len(self.keys), *self.keys,
+            now_ms, self.plan.head, deadline_ms, orjson.dumps(self.asks), *self.visits,
+        )  # fmt: skip
+
+    def settle_all(self, resolution: Resolution) -> None:
+        """Give every request that still waits the same answer."""
+        for future in self.futures:
+            if not future.done():
+                future.set_result(resolution)
+
+    def settle(self, reply: dict[str, Any]) -> None:
+        """Give each waiting request its own answer out of the function's reply."""
+        budget = self.plan.budget
+        points_left = max(0, budget - reply["spent"])
+        day_left_ms = reply["day_end"] - reply["now"]
+        for future, result in zip(self.futures, reply["results"], strict=True):
+            if future.done():
+                continue
+            code = result[0]
+            if code == 0:
+                resolution = Resolution(None, False, result[1], result[3:], result[2], 0, points_left, day_left_ms)
+            elif code == _BLOCKED:
+                resolution = Resolution(
+                    Kind.BLOCKED_IP, wait_ms=result[1], points_left=points_left, day_left_ms=day_left_ms
+                )
+            else:
+                kind = Kind.BUDGET_EXHAUSTED if code == _SPENT else Kind.NO_POOL
+                resolution = Resolution(kind, points_left=points_left, day_left_ms=day_left_ms)
+            future.set_result(resolution)
+
+
+class _Plan:
+    """What every batch of one version of an account has in common."""
+
+    __slots__ = ("budget", "head", "keys", "session_prefix", "stale_at", "version", "visitor_prefix")
+
+    def __init__(self, account: Account, now_ms: int, cost: int) -> None:
+        name = account.name
+        self.version = account.version
+        self.budget = account.points_daily
+        self.stale_at = time.monotonic() + _PLAN_LIFE_S
+        self.session_prefix = keys.session_prefix(name)
+        self.visitor_prefix = keys.visitor_prefix(name)
+        self.keys = [keys.account(name), keys.points(name), keys.visits(name), *keys.LIMITER]
+        for pool in account.pools:
+            self.keys += keys.pool(name, pool.name)
+        self.head = orjson.dumps(
+            {
+                "version": account.version,
+                "cost": cost,
+                "budget": account.points_daily,
+                "per_second": account.per_second,
+                "days": account.midnights_ms(now_ms),
+                "session_idle": account.session_idle_ms(),
+                "visitor_ttl": account.visitor_ttl_ms,
+                "visits_kept": account.visits_kept_ms,
+                "pools": [
+                    [
+                        pool.name, pool.idle_ttl_ms, pool.max_ttl_ms, pool.cooldown_ms,
+                        pool.overflow, pool.shared_number or False,
+                    ]
+                    for pool in account.pools
+                ],
+            }
+        )  # fmt: skip
+
+
+class _Turn:
+    """The batches that leave together, and their one timer."""
+
+    __slots__ = ("batches", "deadline", "task", "timer")
+    timer: asyncio.TimerHandle
+
+    def __init__(self, deadline: float) -> None:
+        self.batches: dict[tuple[str, int], _Batch] = {}
+        self.deadline = deadline
+        self.task: asyncio.Task[None] | None = None
+
+    def fail(self) -> None:
+        for batch in self.batches.values():
+            batch.settle_all(_UNAVAILABLE)
+
+
+class Batcher:
+    """Gathers requests into turns, and sends the turns.
+
+    `call` takes the commands of a turn and gives their replies in order, None where one failed; it is cancelled when
+    the time is up. `clock` gives epoch ms for tests; 0 leaves time to the store. `on_batch` is told each batch's size
+    and what the store counted.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[list[tuple[Any, ...]]], Awaitable[list[bytes | None]]],
+        *,
+        clock: Callable[[], int],
+        on_batch: Callable[[int, dict[str, int]], None],
+    ) -> None:
+        self._call = call
+        self._clock = clock
+        self._on_batch = on_batch
+        self._loop = asyncio.get_running_loop()
+        self._turn: _Turn | None = None
+        self._flying: set[_Turn] = set()
+        self._plans: dict[str, _Plan] = {}
+        self._store_ahead_ms: float | None = None  # the store's clock less `time.monotonic`
+
+    def resolve(self, account: Account, ask: Ask, deadline: float) -> asyncio.Future[Resolution]:
+        """Decide `ask` in the store, with this turn's batch; there is a result by `deadline` (of `time.monotonic`)."""
+        loop = self._loop
+        future: asyncio.Future[Resolution] = loop.create_future()
+        turn = self._turn
+        if turn is None:
+            turn = self._turn = _Turn(deadline)
+            turn.timer = loop.call_at(deadline, self._expire, turn)
+            loop.call_soon(self._leave)
+        elif deadline < turn.deadline:
+            turn.deadline = deadline
+            turn.timer.cancel()
+            turn.timer = loop.call_at(deadline, self._expire, turn)
+        batch = turn.batches.get((account.name, account.version))
+        if batch is None:
+            batch = turn.batches[account.name, account.version] = _Batch(self._plan(account))
+        batch.add(ask, future)
+        if len(batch.futures) >= BATCH_MOST:
+            self._send(turn)
+        return future
+
+    def _plan(self, account: Account) -> _Plan:
+        plan = self._plans.get(account.name)
+        if plan is None or plan.version != account.version or plan.stale_at < time.monotonic():
+            now_ms = self._clock() or int(time.time() * 1000)
+            plan = self._plans[account.name] = _Plan(account, now_ms, account.costs["numbers"])
+        return plan
+
+    def forget(self, name: str) -> None:
+        """Drop what is remembered of an account."""
+        self._plans.pop(name, None)
+
+    def _leave(self) -> None:
+        if self._turn is not None and len(self._flying) < FLIGHTS_MOST:
+            self._send(self._turn)
+
+    def _send(self, turn: _Turn) -> None:
+        self._turn = None
+        self._flying.add(turn)
+        turn.task = self._loop.create_task(self._fly(turn))
+
+    async def _fly(self, turn: _Turn) -> None:
+        now_ms, deadline_ms = self._clock(), 0
+        if now_ms == 0 and self._store_ahead_ms is not None:
+            deadline_ms = int(turn.deadline * 1000 + self._store_ahead_ms) + _DEADLINE_SLACK_MS
+        batches = list(turn.batches.values())
+        try:
+            replies = await self._call([batch.command(now_ms, deadline_ms) for batch in batches])
+            for batch, reply in zip(batches, replies, strict=True):
+                self._land(batch, reply)
+        finally:
+            turn.fail()
+            turn.timer.cancel()
+            self._flying.discard(turn)
+            self._leave()
+
+    def _land(self, batch: _Batch, raw: bytes | None) -> None:
+        if raw is None:
+            return batch.settle_all(_UNAVAILABLE)
+        reply = orjson.loads(raw)
+        if reply.get("stale"):
+            return batch.settle_all(_MOVED)
+        self._store_ahead_ms = reply["now"] - time.monotonic() * 1000
+        if reply.get("late"):
+            return batch.settle_all(_UNAVAILABLE)
+        self._on_batch(len(batch.futures), reply["events"])
+        return batch.settle(reply)
+
+    def _expire(self, turn: _Turn) -> None:
+        turn.fail()
+        if turn.task is not None:
+            turn.task.cancel()
+        elif turn is self._turn:
+            self._turn = None
+
+    async def close(self) -> None:
+        """Wait for the turns under way; each ends by its own timer at the latest."""
+        tasks = [turn.task for turn in self._flying if turn.task is not None]
+        await asyncio.gather(*tasks, return_exceptions=True)

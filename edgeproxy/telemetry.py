@@ -1,0 +1,200 @@
+"""What the gateway counts and logs: every metric's name is here, and nothing here holds a secret or a full IP.
+
+Counting must cost next to nothing on the hot path and add up over workers. So a count is an addition to a cell of
+memory that all workers of a node share, a row a worker, and prometheus-client meets the sums when it is scraped. A
+worker that takes a dead one's place goes on with its row: counters never go back.
+"""
+
+import json
+import logging
+import mmap
+import sys
+import time
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from edgeproxy.errors import Kind
+
+OUTCOMES = ("success", *(kind.label for kind in Kind))
+EVENTS = ("granted", "renewed", "recycled", "original", "shared")
+LATENCY_MS = (1, 2, 3, 5, 7.5, 10, 15, 20, 30, 40, 50, 60, 100)
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+_STARTING, READY, DRAINING = 0.0, 1.0, 2.0
+
+_CELLS = (
+    *(f"outcome:{outcome}" for outcome in OUTCOMES),
+    *(f"event:{event}" for event in EVENTS),
+    *(f"latency:{bound}" for bound in (*LATENCY_MS, "inf")),
+    "latency_sum",
+    *(f"batch:{bound}" for bound in (*BATCH_SIZES, "inf")),
+    "batch_sum",
+    "crawlers",
+    "from_memory",
+    "unread_bodies",
+    "store_up",
+    "state",
+    "starts",
+)
+_AT = {name: index for index, name in enumerate(_CELLS)}
+
+
+class Board:
+    """The shared cells of all workers of a node. Make it before the workers are forked."""
+
+    def __init__(self, workers: int) -> None:
+        self._memory = mmap.mmap(-1, workers * len(_CELLS) * 8)
+        self._cells = memoryview(self._memory).cast("d")
+        self.workers = workers
+
+    def row(self, worker: int) -> "Counts":
+        """The cells of one worker."""
+        return Counts(self._cells[worker * len(_CELLS) : (worker + 1) * len(_CELLS)])
+
+    def total(self, name: str) -> float:
+        """The sum of one cell over all workers."""
+        return sum(self._cells[worker * len(_CELLS) + _AT[name]] for worker in range(self.workers))
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics, for prometheus-client."""
+        requests = CounterMetricFamily(
+            "edgeproxy_requests", "Requests of POST /api by how they ended.", labels=["outcome"]
+        )
+        for outcome in OUTCOMES:
+            requests.add_metric([outcome], self.total(f"outcome:{outcome}"))
+        yield requests
+        numbers = CounterMetricFamily(
+            "edgeproxy_numbers",
+            "Numbers on pages: leases granted, renewed and recycled; left as they were (original), or shown a shared "
+            "number, for want of a free one.",
+            labels=["event"],
+        )
+        for event in EVENTS:
+            numbers.add_metric([event], self.total(f"event:{event}"))
+        yield numbers
+        yield self._histogram("edgeproxy_request_seconds", "Time to answer POST /api.", "latency", LATENCY_MS, 1e-3)
+        yield self._histogram("edgeproxy_batch_requests", "Requests in one call of the store.", "batch", BATCH_SIZES, 1)
+        for cell, text in (
+            ("crawlers", "Requests of known crawlers, which spend no number."),
+            ("from_memory", "Requests answered from a worker's memory because the store did not answer."),
+            ("unread_bodies", "Requests whose body did not arrive."),
+        ):
+            yield CounterMetricFamily(f"edgeproxy_{cell}", text, value=self.total(cell))
+        yield CounterMetricFamily("edgeproxy_worker_starts", "Worker processes started.", value=self.total("starts"))
+        yield GaugeMetricFamily("edgeproxy_workers", "Worker processes of this node.", value=self.workers)
+        yield GaugeMetricFamily(
+            "edgeproxy_workers_store_up",
+            "Workers whose last call of the store was answered.",
+            self.total("store_up"),
+        )
+
+    def _histogram(
+        self, name: str, text: str, cell: str, bounds: tuple[float, ...], unit: float
+    ) -> HistogramMetricFamily:
+        running, buckets = 0.0, []
+        for bound in bounds:
+            running += self.total(f"{cell}:{bound}")
+            buckets.append((f"{bound * unit:g}", running))
+        buckets.append(("+Inf", running + self.total(f"{cell}:inf")))
+        return HistogramMetricFamily(name, text, buckets=buckets, sum_value=self.total(f"{cell}_sum") * unit)
+
+    def exposition(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        registry = CollectorRegistry()
+        registry.register(self)
+        return generate_latest(registry)
+
+
+class Counts:
+    """The cells of one worker; each method counts one thing."""
+
+    def __init__(self, cells: "memoryview[float]") -> None:
+        self._cells = cells
+
+    def request(self, outcome: str, took_s: float) -> None:
+        """Count an answered request: its outcome (see `OUTCOMES`) and its time in s."""
+        cells, ms = self._cells, took_s * 1000
+        cells[_AT["outcome:" + outcome]] += 1
+        cells[_FIRST_LATENCY + bisect_left(LATENCY_MS, ms)] += 1
+        cells[_LATENCY_SUM] += ms
+
+    def batch(self, size: int, events: dict[str, int]) -> None:
+        """Count a batch that the store decided."""
+        cells = self._cells
+        cells[_FIRST_BATCH + bisect_left(BATCH_SIZES, size)] += 1
+        cells[_BATCH_SUM] += size
+        for event in EVENTS:
+            cells[_AT["event:" + event]] += events[event]
+
+    def add(self, name: str) -> None:
+        """Count one of `crawlers`, `from_memory`, `unread_bodies`, `starts`."""
+        self._cells[_AT[name]] += 1
+
+    def store_up(self, up: bool) -> None:
+        """Tell whether the store answers this worker."""
+        self._cells[_AT["store_up"]] = up
+
+    @property
+    def state(self) -> float:
+        """Of the worker: 0 starting, 1 ready, 2 draining."""
+        return self._cells[_AT["state"]]
+
+    @state.setter
+    def state(self, state: float) -> None:
+        self._cells[_AT["state"]] = state
+
+    def died(self) -> None:
+        """Take back what is true of living workers alone."""
+        self.state = _STARTING
+        self.store_up(False)
+
+
+_FIRST_LATENCY = _AT[f"latency:{LATENCY_MS[0]}"]
+_LATENCY_SUM = _AT["latency_sum"]
+_FIRST_BATCH = _AT[f"batch:{BATCH_SIZES[0]}"]
+_BATCH_SUM = _AT["batch_sum"]
+
+
+class _JSONLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": _timestamp(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def _timestamp(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
+
+
+def log_to_stderr() -> None:
+    """Send the process's log to stderr, a JSON object a line."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JSONLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+def log_access(*, account: str | None, ip: str, status: int, outcome: str, took_s: float, size: int) -> None:
+    """Write a line of the access log to stdout. `ip` is truncated; query, body and headers are never given."""
+    line = {
+        "time": _timestamp(time.time()),
+        "request": "POST /api",
+        "account": account,
+        "ip": ip,
+        "status": status,
+        "outcome": outcome,
+        "ms": round(took_s * 1000, 3),
+        "bytes": size,
+    }
+    sys.stdout.write(json.dumps(line, ensure_ascii=True) + "\n")
+    sys.stdout.flush()
