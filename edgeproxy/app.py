@@ -20,7 +20,7 @@ from edgeproxy import telemetry
 from edgeproxy.resolve.handler import Handler
 from edgeproxy.resolve.wire import BODY_MOST
 from edgeproxy.settings import Settings
-from edgeproxy.store import Store, StoreError
+from edgeproxy.store import Store, StoreError, store_time
 from edgeproxy.telemetry import Board, Counts
 
 _log = logging.getLogger(__name__)
@@ -32,8 +32,7 @@ _GC_THRESHOLDS = (50_000, 50, 100)
 class Gateway:
     """One worker's gateway.
 
-    `edge` and `manage` are listening sockets that it takes over; `supervisor` is a file descriptor that reads as ended
-    once the supervisor is gone.
+    `edge` and `manage` are listening sockets that it takes over; `clock` is the store functions' time, for tests.
     """
 
     def __init__(
@@ -44,34 +43,50 @@ class Gateway:
         manage: socket.socket,
         board: Board,
         worker: int,
-        supervisor: int,
+        *,
+        clock: Callable[[], int] = store_time,
     ) -> None:
         self._settings = settings
         self._edge, self._manage = edge, manage
         self._board, self._counts = board, board.row(worker)
-        self._store = Store(store_url, on_batch=self._counts.batch, on_up=self._counts.store_up)
-        self._supervisor = supervisor
+        self._store = Store(store_url, clock=clock, on_batch=self._counts.batch, on_up=self._counts.store_up)
         self._draining = asyncio.Event()
 
-    async def run(self, on_handled: Callable[[], object]) -> None:
+    async def run(self, supervisor: int, on_handled: Callable[[], object]) -> None:
         """Serve until SIGTERM, then drain: fail readiness, wait, close the ports, finish what is in flight.
 
+        `supervisor` is a file descriptor that reads as ended once the supervisor is gone, which drains too.
         `on_handled` is called once signals are handled. A terminal's Ctrl-C is the supervisor's to pass on.
         """
-        if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
-            raise RuntimeError("aiohttp's C parser is missing; the pure-Python one is not fit for the edge")
         loop = asyncio.get_running_loop()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         loop.add_signal_handler(signal.SIGTERM, self._draining.set)
+        loop.add_reader(supervisor, self._draining.set)
         on_handled()
-        loop.add_reader(self._supervisor, self._draining.set)
+        async with self.serving():
+            await self._draining.wait()
+            loop.remove_reader(supervisor)
+            self.drain()
+            await asyncio.sleep(self._settings.drain_s)
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Serve while the context lasts; on leaving, close the ports and finish what is in flight."""
+        if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
+            raise RuntimeError("aiohttp's C parser is missing; the pure-Python one is not fit for the edge")
         async with self._store, self._listeners():
             ready = asyncio.create_task(self._become_ready())
-            await self._draining.wait()
-            ready.cancel()
-            loop.remove_reader(self._supervisor)
-            self._counts.state = telemetry.DRAINING
-            await asyncio.sleep(self._settings.drain_s)
+            try:
+                yield
+            finally:
+                ready.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await ready
+
+    def drain(self) -> None:
+        """Fail readiness and close each connection after its next answer."""
+        self._draining.set()
+        self._counts.state = telemetry.DRAINING
 
     async def _become_ready(self) -> None:
         """Wait for a store with our functions. From then on readiness does not depend on it: see the README."""
@@ -93,10 +108,10 @@ class Gateway:
 
     @contextlib.asynccontextmanager
     async def _listeners(self) -> AsyncIterator[None]:
-        handler = Handler(self._store, self._settings, self._counts)
+        self._handler = Handler(self._store, self._settings, self._counts)
         keepalive = self._settings.keepalive_s
         # A request on the edge port goes to its handler without routing; see benchmarks/README.md for what that saves.
-        paths = _Edge(handler, self._counts, self._draining)
+        paths = _Edge(self._handler, self._counts, self._draining)
         edge = web.Server(
             paths,
             request_factory=_small_request,

@@ -39,6 +39,9 @@ def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+_Network = Annotated[Network, BeforeValidator(ipaddress.ip_network)]
+
+
 class Settings(BaseSettings):
     """See the README's table *Configuration*; a test holds the two together."""
 
@@ -56,7 +59,7 @@ class Settings(BaseSettings):
     manage_host: str = Field("127.0.0.1", description="address of the manage port")
     manage_port: int = Field(8081, ge=0, le=65535, description="manage port: health and metrics; 0 chooses one")
     workers: int = Field(1, ge=1, le=256, description="gateway processes that share the ports; one a core")
-    trusted_proxies: Annotated[list[Network], NoDecode, BeforeValidator(_split)] = Field(
+    trusted_proxies: Annotated[list[_Network], NoDecode, BeforeValidator(_split)] = Field(
         [], description="networks (comma separated) whose word on the client IP is taken"
     )
     client_ip_header: Literal["x-forwarded-for", "forwarded"] = Field(

@@ -41,8 +41,8 @@ class Supervisor:
         self._store_url = store_url
         self._embedded = embedded
         self._board = Board(settings.workers)
-        self._edge = _listen(settings.host, settings.port, settings.workers)
-        self._manage = _listen(settings.manage_host, settings.manage_port, settings.workers)
+        self._edge = listen(settings.host, settings.port, settings.workers)
+        self._manage = listen(settings.manage_host, settings.manage_port, settings.workers)
         self._alive, self._alive_kept = os.pipe()  # workers see its end when this process is gone
         self._workers: dict[int, tuple[int, float]] = {}  # process id → worker, start
         self._due: dict[int, float] = dict.fromkeys(range(settings.workers), 0.0)  # worker → when to start it
@@ -143,9 +143,8 @@ class Supervisor:
                 self._manage[worker],
                 self._board,
                 worker,
-                self._alive,
             )
-            await gateway.run(on_handled=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, held))
+            await gateway.run(self._alive, on_handled=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, held))
 
         uvloop.run(serve())
 
@@ -159,7 +158,7 @@ class Supervisor:
                 time.sleep(_PAUSE_S)
 
 
-def _listen(host: str, port: int, count: int) -> list[socket.socket]:
+def listen(host: str, port: int, count: int) -> list[socket.socket]:
     """`count` listening sockets on one port; port 0 chooses one.
 
     Raises:

@@ -34,6 +34,7 @@ _OFFENDERS_KEPT = 65_536
 _REMEMBERED_MOST = 50_000  # sessions in each of the two generations of memory
 _NUMBERS_REMEMBERED_MOST = 256  # of one session
 _REMEMBERED_S = 1800
+_OVERSIZED = bytes(wire.BODY_MOST + 1)  # stands for a body that was not read to its end
 _OWN_SHARE = 0.1  # of the budget: what the gateway keeps for itself
 _MOVES_MOST = 3  # times that an account may change under one request
 
@@ -230,9 +231,10 @@ class Handler:
         if hdrs.EXPECT in headers:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
-            body = await request.read()
+            length = headers.get(hdrs.CONTENT_LENGTH)
+            body = _OVERSIZED if length and int(length) > wire.BODY_MOST else await request.read()
         except HTTPRequestEntityTooLarge:
-            body = bytes(wire.BODY_MOST + 1)
+            body = _OVERSIZED
         except (HTTPException, asyncio.CancelledError):
             raise
         except Exception:

@@ -115,7 +115,7 @@ def check(tree: dict[str, Any]) -> Page:
     """
     account = account_name(tree)
     numbers = _numbers(tree)
-    kind = _text(tree, "type", 3, required=True)
+    kind = _text(tree, "type", 64, required=True)
     if kind not in ("web", "app"):
         raise Fault(Kind.INVALID_PARAMETER, "type: must be web or app")
     web = kind == "web"

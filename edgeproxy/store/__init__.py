@@ -1,8 +1,8 @@
 """The store: accounts, pools, leases, limiter and budget in Redis or Valkey, decided by its own functions."""
 
 import asyncio
-import contextlib
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -21,7 +21,7 @@ from edgeproxy.model import Account
 from edgeproxy.store import keys
 from edgeproxy.store.batching import Ask, Batcher, Resolution
 
-__all__ = ["Ask", "Facts", "Resolution", "Store", "StoreError"]
+__all__ = ["Ask", "Facts", "Resolution", "Store", "StoreError", "store_time"]
 
 LIBRARIES = ("resolve", "accounts")
 OLDEST_REDIS = (7, 0)
@@ -29,6 +29,7 @@ OLDEST_REDIS = (7, 0)
 _log = logging.getLogger(__name__)
 _ACCOUNTS_MOST = 10_000  # accounts that a worker remembers
 _UNKNOWN_S = 2  # how long a worker remembers that there is no such account
+_READ_S = 0.25  # for an account; those who ask for it wait as long as their own budget lasts
 _PATIENCE_S = 5  # for everything but a visitor's request
 _RETRY_S = 0.5  # between attempts to follow configuration changes
 
@@ -51,6 +52,11 @@ def _library_code(name: str) -> str:
     return files(__package__).joinpath(f"{name}.lua").read_text()
 
 
+def store_time() -> int:
+    """The clock that leaves time to the store."""
+    return 0
+
+
 def _ignore(*_: object) -> None:
     pass
 
@@ -59,15 +65,15 @@ class Store:
     """Typed access to the store.
 
     `clock` gives the epoch ms that functions go by, for tests; 0 leaves time to the store. `on_batch` is told each
-    batch's size and what it did (`granted`, `renewed`, `recycled`, `original`, `shared`), `on_up` whether the store began
-    or ceased to answer. Use as an async context manager, or call `open` and `close`.
+    batch's size and what it did (`granted`, `renewed`, `recycled`, `original`, `shared`), `on_up` whether the store
+    began or ceased to answer. Use as an async context manager, or call `open` and `close`.
     """
 
     def __init__(
         self,
         url: str,
         *,
-        clock: Callable[[], int] = lambda: 0,
+        clock: Callable[[], int] = store_time,
         on_batch: Callable[[int, dict[str, int]], None] = _ignore,
         on_up: Callable[[bool], None] = _ignore,
     ) -> None:
@@ -88,7 +94,8 @@ class Store:
         self._unknown: TTLCache[str, bool] = TTLCache(_ACCOUNTS_MOST, _UNKNOWN_S)
         self._reading: dict[str, asyncio.Task[Account | None]] = {}
         self._follower: asyncio.Task[None] | None = None
-        self.up = True  # whether the last call was answered
+        self.up = True  # whether it answered lately
+        self._turned = 0.0  # when `up` last changed
 
     async def open(self) -> None:
         """Start batching, and following configuration changes. Needs no store to be there yet."""
@@ -99,10 +106,9 @@ class Store:
     async def close(self) -> None:
         """Finish what is under way and close every connection."""
         await self._batcher.close()
-        if self._follower is not None:
-            self._follower.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._follower
+        while self._follower is not None and not self._follower.done():
+            self._follower.cancel()  # again: redis-py swallows one that comes while it connects
+            await asyncio.wait([self._follower], timeout=0.1)
         await self._hot.aclose()
         await self._calm.aclose()
 
@@ -119,6 +125,7 @@ class Store:
 
     async def _call(self, commands: list[tuple[Any, ...]]) -> list[bytes | None]:
         """Run function calls in one pipeline; None for each that failed."""
+        started = time.monotonic()
         try:
             replies = await self._pipeline(commands)
             missing = [i for i, reply in enumerate(replies) if _is_missing(reply)]
@@ -128,18 +135,14 @@ class Store:
                 for i, reply in zip(missing, repeated, strict=True):
                     replies[i] = reply
         except (RedisError, OSError, StoreError) as error:
-            self._went_down(error)
+            self._seen(started, error)
             return [None] * len(commands)
         except asyncio.CancelledError:
-            self._went_down(TimeoutError("no answer within the budget"))
+            self._seen(started, TimeoutError("no answer within the budget"))
             raise
         failed = next((reply for reply in replies if isinstance(reply, Exception)), None)
-        if failed is not None:
-            self._went_down(failed)
-        elif not self.up:
-            self.up = True
-            self._on_up(True)
-            _log.warning("the store answers again")
+        if failed is not None or not self.up:
+            self._seen(started, failed)
         return [None if isinstance(reply, Exception) else reply for reply in replies]
 
     async def _pipeline(self, commands: list[tuple[Any, ...]]) -> list[Any]:
@@ -148,10 +151,16 @@ class Store:
                 pipeline.execute_command(*command)
             return await pipeline.execute(raise_on_error=False)
 
-    def _went_down(self, error: Exception) -> None:
-        if self.up:
-            self.up = False
-            self._on_up(False)
+    def _seen(self, started: float, error: Exception | None) -> None:
+        """Note whether a call was answered, and log the turns; one begun before the last turn is no evidence."""
+        up = error is None
+        if up == self.up or started < self._turned:
+            return
+        self.up, self._turned = up, time.monotonic()
+        self._on_up(up)
+        if up:
+            _log.warning("the store answers again")
+        else:
             _log.warning("the store is unavailable: %s: %s", type(error).__name__, error)
 
     # Accounts -----------------------------------------------------------------------------------------------------
@@ -170,23 +179,28 @@ class Store:
         """
         if name in self._unknown:
             return None
+        started = time.monotonic()
         reading = self._reading.get(name)
         if reading is None:
             reading = self._reading[name] = asyncio.create_task(self._read_account(name))
-            reading.add_done_callback(lambda _: self._reading.pop(name, None))
+            reading.add_done_callback(lambda done: self._account_was_read(name, done))
         try:
             async with asyncio.timeout_at(deadline):
                 return await asyncio.shield(reading)
-        except TimeoutError:
-            reading.cancel()
-            self._went_down(TimeoutError("no answer within the budget"))
-        except (RedisError, OSError, asyncio.CancelledError) as error:
-            if not reading.done() or not isinstance(error, RedisError | OSError):
-                raise
-            self._went_down(error)
-        raise Fault(Kind.STORE_UNAVAILABLE)
+        except (RedisError, OSError) as error:  # a TimeoutError is an OSError
+            self._seen(started, error)
+            raise Fault(Kind.STORE_UNAVAILABLE) from None
+
+    def _account_was_read(self, name: str, reading: "asyncio.Task[Account | None]") -> None:
+        del self._reading[name]
+        if not reading.cancelled():
+            reading.exception()  # those who still waited have it; nobody may be left to
 
     async def _read_account(self, name: str) -> Account | None:
+        async with asyncio.timeout(_READ_S):
+            return await self._fetch_account(name)
+
+    async def _fetch_account(self, name: str) -> Account | None:
         version, config = await self._hot.hmget(keys.account(name), ["version", "config"])
         if version is None:
             if not await self._hot.exists(keys.ACCOUNTS):

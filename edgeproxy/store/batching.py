@@ -19,6 +19,7 @@ from edgeproxy.store import keys
 BATCH_MOST = 256  # requests in one call: bounds the time for which a call holds the store
 FLIGHTS_MOST = 2  # turns under way at once; while they are, requests gather into larger batches
 _DEADLINE_SLACK_MS = 20  # what the estimate of the store's clock may be wrong by
+_CANCEL_S = 0.1
 _PLAN_LIFE_S = 3600  # how long the list of an account's midnights is used
 
 _BLOCKED, _SPENT, _NO_POOL = 1, 2, 3  # results of ep1_resolve other than 0, success
@@ -266,9 +267,17 @@ class Batcher:
     def _expire(self, turn: _Turn) -> None:
         turn.fail()
         if turn.task is not None:
-            turn.task.cancel()
+            self._flying.discard(turn)
+            self._end(turn.task)
+            self._leave()
         elif turn is self._turn:
             self._turn = None
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        """Cancel until it ends: redis-py swallows a cancellation that comes while it connects."""
+        if not task.done():
+            task.cancel()
+            self._loop.call_later(_CANCEL_S, self._end, task)
 
     async def close(self) -> None:
         """Wait for the turns under way; each ends by its own timer at the latest."""

@@ -1,0 +1,252 @@
+import asyncio
+import itertools
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import hypothesis
+import orjson
+import pytest
+import redis
+import redis.asyncio
+
+from edgeproxy import account_file, telemetry
+from edgeproxy.app import Gateway
+from edgeproxy.model import Account
+from edgeproxy.resolve import signature
+from edgeproxy.settings import Settings
+from edgeproxy.store import Ask, Resolution, Store, inventory, keys
+from edgeproxy.store.embedded import EmbeddedStore
+from edgeproxy.supervisor import listen
+from edgeproxy.telemetry import Board
+
+# The first run on a machine builds Hypothesis' tables of Unicode, and noisy machines pause: neither is a failure.
+hypothesis.settings.register_profile(
+    "edgeproxy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("edgeproxy")
+
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+DEMO = Path(account_file.__file__).with_name("demo.yaml")
+NOON = 1_780_000_000_000 // 86_400_000 * 86_400_000 + 43_200_000  # a noon in UTC
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("EDGEPROXY_") and not name.startswith("EDGEPROXY_TEST_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def store_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of the store under test; EDGEPROXY_TEST_STORE_URL names one that is empty and may be flushed."""
+    if url := os.environ.get("EDGEPROXY_TEST_STORE_URL"):
+        with redis.Redis.from_url(url) as client:
+            assert client.dbsize() == 0, "the store under test is flushed by the tests, and it is not empty"
+        yield url
+        return
+    with EmbeddedStore(tmp_path_factory.mktemp("store")) as embedded:
+        yield embedded.url
+
+
+@pytest.fixture
+def store_url(store_server: str) -> Iterator[str]:
+    """An empty store; after the test, every key in it must have a TTL or a declared reason to last."""
+    with redis.Redis.from_url(store_server, decode_responses=True) as client:
+        client.flushall()
+        client.function_flush()
+        yield store_server
+        check_keys(client)
+        client.flushall()
+
+
+def check_keys(client: Any) -> None:
+    for key in client.scan_iter(count=1000):
+        lasting = client.ttl(key) == -1
+        declared = keys.LASTING if lasting else keys.TTLS
+        kind = "a reason to last" if lasting else "a TTL"
+        assert any(re.fullmatch(pattern, key) for pattern in declared), (
+            f"{key} has {kind} that keys.py does not declare"
+        )
+
+
+class Clock:
+    """A clock that stands until it is moved; epoch ms."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> int:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += round(seconds * 1000)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@dataclass
+class Desk:
+    """A store, its clock, and short words for what tests do with it."""
+
+    store: Store
+    clock: Clock
+    _ips: Iterator[int]
+
+    @property
+    def redis(self) -> Any:
+        """The store's client, for looking at keys."""
+        return self.store.calm
+
+    async def load(self, text: str | Path) -> list[inventory.Change]:
+        file = account_file.read(text) if isinstance(text, Path) else account_file.parse(text.encode())
+        changes = await inventory.compare(self.store, file)
+        await inventory.apply(self.store, changes)
+        return changes
+
+    async def account(self, name: str) -> Account:
+        account = await self.store.account(name, far())
+        assert account is not None
+        return account
+
+    async def ask(
+        self,
+        account: str | Account,
+        page: str | list[str] = "",
+        session: str = "",
+        *,
+        ip: str = "",
+        visitor: str = "",
+        bare: bool = False,
+        pool: int = 0,
+    ) -> Resolution:
+        """Ask for a session's numbers, as a client with an IP of its own unless `ip` is given."""
+        if isinstance(account, str):
+            account = await self.account(account)
+        pages = [page] if isinstance(page, str) else page
+        return await self.store.resolve(
+            account,
+            Ask(
+                ip=ip or self.fresh_ip(),
+                session_id=session,
+                visitor=visitor,
+                bare=bare,
+                pages=tuple((number, pool) for number in pages if number),
+                visit=b"{}",
+            ),
+            far(),
+        )
+
+    def fresh_ip(self) -> str:
+        serial = next(self._ips)
+        return f"10.{serial >> 16 & 255}.{serial >> 8 & 255}.{serial & 255}"
+
+
+def far() -> float:
+    """A deadline that no test reaches."""
+    return time.monotonic() + 30
+
+
+@pytest.fixture
+async def desk(store_url: str, clock: Clock) -> AsyncIterator[Desk]:
+    async with Store(store_url, clock=clock) as store:
+        await store.load_functions()
+        yield Desk(store, clock, itertools.count(1))
+
+
+@dataclass
+class Edge:
+    """A gateway in this process, over HTTP."""
+
+    url: str
+    manage: str
+    client: aiohttp.ClientSession
+    gateway: Gateway
+    board: Board
+    _ips: Iterator[int]
+
+    async def post(
+        self,
+        body: dict[str, Any] | bytes,
+        key: str | None = "freespee",
+        *,
+        statuses: bool = True,
+        ip: str = "",
+        headers: dict[str, str] | None = None,
+        query: str = "",
+    ) -> tuple[int, Any, Any]:
+        """POST /api, signed with `key`: status, decoded answer, headers. Without `ip`, a fresh client IP."""
+        raw = body if isinstance(body, bytes) else orjson.dumps(body)
+        sent = {"X-Forwarded-For": ip or self.fresh_ip()}
+        if key is not None:
+            sent["X-SIGN"] = signature.sign(raw, key.encode())
+        if statuses:
+            sent["X-HTTP-STATUSES"] = "1"
+        async with self.client.post(f"{self.url}/api{query}", data=raw, headers=sent | (headers or {})) as response:
+            return response.status, orjson.loads(await response.read()), response.headers
+
+    def fresh_ip(self) -> str:
+        serial = next(self._ips)
+        return f"10.{serial >> 16 & 255}.{serial >> 8 & 255}.{serial & 255}"
+
+
+class serving:  # noqa: N801 - used as a function
+    """A context in which a gateway serves the demo accounts; settings may be given."""
+
+    def __init__(self, store_url: str, *, clock: Callable[[], int] | None = None, **settings: Any) -> None:
+        self._url = store_url
+        self._clock = {"clock": clock} if clock else {}
+        # A client in the same process slows the gateway down, so only the tests of the budget go by the real one.
+        own: dict[str, Any] = {"trusted_proxies": ["127.0.0.0/8"], "drain_s": 0, "budget_ms": 2000}
+        self._settings = Settings(**own | settings)
+
+    async def __aenter__(self) -> Edge:
+        async with Store(self._url) as store:
+            await store.load_functions()
+            await inventory.apply(store, await inventory.compare(store, account_file.read(DEMO)))
+        (edge,), (manage,) = listen("127.0.0.1", 0, 1), listen("127.0.0.1", 0, 1)
+        urls = [f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in (edge, manage)]
+        board = Board(1)
+        self._gateway = Gateway(self._settings, self._url, edge, manage, board, 0, **self._clock)
+        self._context = self._gateway.serving()
+        await self._context.__aenter__()
+        while board.total("state") != telemetry.READY:
+            await asyncio.sleep(0.005)
+        self._client = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        return Edge(urls[0], urls[1], self._client, self._gateway, board, itertools.count(1))
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._client.close()
+        await self._context.__aexit__(None, None, None)
+
+
+@pytest.fixture
+async def edge(store_url: str) -> AsyncIterator[Edge]:
+    async with serving(store_url) as edge:
+        yield edge
+
+
+def web_request(**changes: Any) -> dict[str, Any]:
+    """A complete request of the demo account; a change to None removes the field."""
+    request = {
+        "advId": "demo",
+        "numbers": "+493015981100",
+        "type": "web",
+        "fullUrl": "https://www.example.com/cars/42",
+        "trackingId": "",
+        "fullReferrer": "",
+        "parameters": {"custnr": "1412"},
+        "userAgent": BROWSER,
+        "requestIpAddress": "203.0.113.7",
+        "sessionId": "",
+    } | changes
+    return {name: value for name, value in request.items() if value is not None}

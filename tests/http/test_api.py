@@ -1,0 +1,418 @@
+"""POST /api over HTTP: every row of the contract's status table, signatures, headers, sessions (CONTRACT §1 and §2)."""
+
+import asyncio
+import gzip
+import json
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+
+from edgeproxy.resolve import signature
+from edgeproxy.store import Store, keys
+from tests.conftest import Clock, Desk, Edge, serving, web_request
+from tests.unit.test_wire import FIELDS, MALFORMED
+
+TINY = {"advId": "tiny", "numbers": "+442079460000"}
+
+
+async def blocked(edge: Edge, **options: Any) -> tuple[int, Any, Any]:
+    for _ in range(5):
+        await edge.post(web_request(), ip="192.0.2.5")
+    return await edge.post(web_request(), ip="192.0.2.5", **options)
+
+
+async def exhausted(edge: Edge, **options: Any) -> tuple[int, Any, Any]:
+    for _ in range(20):
+        assert (await edge.post(web_request(**TINY), "tiny-key"))[0] == 200
+    return await edge.post(web_request(**TINY), "tiny-key", **options)
+
+
+async def storeless(edge: Edge, **options: Any) -> tuple[int, Any, Any]:
+    await edge.post(web_request())
+    async with Store(edge.gateway._store._url) as store:
+        await store.calm.config_set("maxmemory", "1")
+        try:
+            return await edge.post(web_request(), **options)
+        finally:
+            await store.calm.config_set("maxmemory", "0")
+
+
+async def faulty(edge: Edge, **options: Any) -> tuple[int, Any, Any]:
+    handler = edge.gateway._handler
+    handler._memory = None  # type: ignore[assignment]
+    return await edge.post(web_request(), **options)
+
+
+async def poolless(edge: Edge, **options: Any) -> tuple[int, Any, Any]:
+    async with Store(edge.gateway._store._url) as store:
+        await Desk(store, Clock(), iter(())).load("accounts: {bare: {secrets: [bare-key], region: DE}}")
+    return await edge.post(web_request(advId="bare"), "bare-key", **options)
+
+
+STATUS_TABLE = [
+    (200, None, lambda edge, **options: edge.post(web_request(), **options)),
+    (400, "Malformed JSON", lambda edge, **options: edge.post(b"{", **options)),
+    (400, "Body too large", lambda edge, **options: edge.post(b"x" * 16385, **options)),
+    (400, "Missing parameter: advId", lambda edge, **options: edge.post(b"{}", **options)),
+    (
+        400,
+        "Invalid parameter: type: must be web or app",
+        lambda edge, **options: edge.post(web_request(type="tel"), **options),
+    ),
+    (403, "Missing signature", lambda edge, **options: edge.post(web_request(), None, **options)),
+    (403, "Invalid signature", lambda edge, **options: edge.post(web_request(), "wrong", **options)),
+    (403, "Invalid signature", lambda edge, **options: edge.post(web_request(advId="nobody"), **options)),
+    (403, "Blocked IP: more than 5 requests per second", blocked),
+    (403, "Daily point budget exhausted", exhausted),
+    (500, "Store unavailable", storeless),
+    (500, "Internal error", faulty),
+    (501, "No number pool is configured", poolless),
+]
+
+
+@pytest.mark.parametrize("statuses", [True, False], ids=["X-HTTP-STATUSES", "legacy"])
+@pytest.mark.parametrize(("status", "error", "send"), STATUS_TABLE, ids=[str(row[1]) for row in STATUS_TABLE])
+async def test_the_status_table(
+    edge: Edge, status: int, error: str | None, send: Callable[..., Any], statuses: bool
+) -> None:
+    seen, answer, headers = await send(edge, statuses=statuses)
+    assert seen == (status if statuses else 200)
+    assert headers["Content-Type"].startswith("application/json")
+    if error is None:
+        assert answer["success"] is True
+    else:
+        assert answer == {"success": False, "error": error}
+
+
+async def test_the_header_counts_whatever_its_value(edge: Edge) -> None:
+    for value in ("", "0", "false"):
+        status, _, _ = await edge.post(b"{", statuses=False, headers={"x-http-statuses": value})
+        assert status == 400
+
+
+@pytest.mark.parametrize(("body", "error"), MALFORMED)
+async def test_malformed_bodies(edge: Edge, body: bytes, error: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert (await edge.post(body))[:2] == (400, {"success": False, "error": error})
+    assert not caplog.records
+
+
+async def test_bad_fields_are_named_once_the_signature_is_good(edge: Edge) -> None:
+    for name, value, error in FIELDS:
+        status, answer, _ = await edge.post(web_request(**{name: value}))
+        assert (status, answer["error"]) == (400, error)
+        if name != "advId":
+            assert (await edge.post(web_request(**{name: value}), "wrong"))[1]["error"] == "Invalid signature"
+
+
+async def test_the_documented_replacement(edge: Edge) -> None:
+    status, answer, _ = await edge.post(web_request())
+    assert (status, answer["success"]) == (200, True)
+    assert answer["numbers"] == [
+        {"number_on_page": "+493015981100", "replace_with": {"e164": "+493015981151", "local": "030 15 98 11 51"}}
+    ]
+    assert len(answer["sessionId"]) == 36
+
+
+async def test_numbers_are_echoed_as_sent_and_unknown_ones_left_out(edge: Edge) -> None:
+    for numbers in (" tel:+49 (0)30 15981100 , +4930999, x", [" tel:+49 (0)30 15981100 ", "+4930999", "x"]):
+        _, answer, _ = await edge.post(web_request(numbers=numbers))
+        assert [entry["number_on_page"] for entry in answer["numbers"]] == ["tel:+49 (0)30 15981100"]
+    status, answer, _ = await edge.post(web_request(numbers="+4930999"))
+    assert (status, answer["numbers"]) == (200, [])
+
+
+async def test_a_session_keeps_its_number_over_requests(edge: Edge) -> None:
+    _, first, _ = await edge.post(web_request())
+    _, again, _ = await edge.post(web_request(sessionId=first["sessionId"]))
+    assert again == first
+    for unknown in ("", "40846be9-88de-4120-bf8c-dfc2fd6c4c3", first["sessionId"][:-1] + "x", "}{*:\r\n"):
+        _, other, _ = await edge.post(web_request(sessionId=unknown))
+        assert other["sessionId"] not in (unknown, first["sessionId"])
+
+
+async def test_an_app_is_answered_too(edge: Edge) -> None:
+    request = web_request(type="app", fullUrl="", userAgent=None, requestIpAddress=None, sessionId=None)
+    _, first, _ = await edge.post(request)
+    _, again, _ = await edge.post(request | {"sessionId": first["sessionId"]})
+    assert first["numbers"]
+    assert again == first
+
+
+async def test_crawlers_and_dry_runs_spend_no_number(edge: Edge, store_url: str) -> None:
+    googlebot = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+    for changes in ({"userAgent": googlebot}, {"dryRun": True}):
+        status, answer, _ = await edge.post(web_request(**changes))
+        assert (status, answer["success"], answer["numbers"]) == (200, True, [])
+    _, app, _ = await edge.post(web_request(type="app", userAgent="okhttp/4.9.0"))
+    assert app["numbers"][0]["replace_with"]["e164"] == "+493015981151"
+
+
+# Signatures -----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_signature_by_header_by_query_or_by_both(edge: Edge) -> None:
+    raw = orjson.dumps(web_request())
+    good = signature.sign(raw, b"freespee")
+    bad = "0" * 40
+    for query, header, status in [
+        ("", good, 200),
+        ("", good.upper(), 200),
+        (f"?sign={good}", None, 200),
+        (f"?x=1&sign={good}", None, 200),
+        (f"?sign={good}", good, 200),
+        (f"?sign={bad}", good, 403),
+        (f"?sign={good}", bad, 403),
+        (f"?sign={good}&sign={bad}", None, 403),
+        ("?sign=", None, 403),
+        ("?sign=%FF", None, 403),
+        ("?SIGN=" + good, None, 403),
+    ]:
+        headers = {"X-SIGN": header} if header else {}
+        seen, _, _ = await edge.post(raw, None, query=query, headers=headers)
+        assert seen == status, (query, header)
+
+
+async def test_the_raw_bytes_are_signed(edge: Edge) -> None:
+    raw = json.dumps(web_request(), indent=2).encode()
+    sign = signature.sign(raw, b"freespee")
+    assert (await edge.post(raw, None, headers={"X-SIGN": sign}))[0] == 200
+    assert (await edge.post(raw + b"\n", None, headers={"X-SIGN": sign}))[0] == 403
+    curly = raw.decode().replace('"', "”").encode()
+    assert (await edge.post(curly, None, headers={"X-SIGN": sign}))[1]["error"] == "Malformed JSON"
+
+
+async def test_a_revoked_secret_stops_at_once_and_two_secrets_overlap(store_url: str) -> None:
+    text = "accounts: {x: {secrets: [%s], region: DE, pools: {p: {replaces: all, numbers: [+493015981191]}}}}"
+    async with serving(store_url) as edge, Store(store_url) as store:
+        desk = Desk(store, Clock(), iter(()))
+        for secrets, good, bad in [("a", "a", "b"), ("b, a", "b", "c"), ("b, a", "a", "c"), ("b", "b", "a")]:
+            await desk.load(text % secrets)
+            assert (await edge.post(web_request(advId="x"), bad))[1] == {"success": False, "error": "Invalid signature"}
+            assert (await edge.post(web_request(advId="x"), good))[0] == 200
+
+
+async def test_a_flood_of_bad_signatures_costs_no_store_calls(store_url: str) -> None:
+    async with serving(store_url, bad_signatures_per_minute=3) as edge, Store(store_url) as store:
+        for i in range(3):
+            assert (await edge.post(web_request(advId=f"x{i}"), ip="192.0.2.9"))[0] == 403
+        before = (await store.calm.info("stats"))["total_commands_processed"]
+        for i in range(20):
+            assert (await edge.post(web_request(advId=f"y{i}"), ip="192.0.2.9"))[0] == 403
+        after = (await store.calm.info("stats"))["total_commands_processed"]
+        assert after - before == 1  # the question itself
+        await edge.post(web_request())  # the account is known from here on
+        assert (await edge.post(web_request(), ip="192.0.2.9"))[0] == 200
+
+
+# Limits ---------------------------------------------------------------------------------------------------------------
+
+
+async def test_of_eleven_at_once_five_pass(edge: Edge) -> None:
+    for round_ in range(10):
+        answers = await asyncio.gather(*(edge.post(web_request(), ip=f"198.51.100.{round_}") for _ in range(11)))
+        assert sorted(status for status, _, _ in answers) == [200] * 5 + [403] * 6
+
+
+async def test_ratelimit_headers(edge: Edge) -> None:
+    _, _, headers = await edge.post(web_request(), ip="192.0.2.5")
+    assert headers["RateLimit-Policy"] == '"ip";q=5;w=1, "points";q=1000000;w=86400'
+    ip, points = headers["RateLimit"].split(", ")
+    assert ip == '"ip";r=4;t=1'
+    assert points.startswith('"points";r=999999;t=')
+    assert 0 < int(points.rpartition("=")[2]) <= 86_400
+    assert "Retry-After" not in headers
+    _, _, headers = await blocked(edge)
+    assert headers["RateLimit"].startswith('"ip";r=0;t=1, "points";r=')
+    assert headers["Retry-After"] == "1"
+    _, _, headers = await exhausted(edge)
+    assert '"points";r=0;t=' in headers["RateLimit"]
+    assert headers["Retry-After"] == headers["RateLimit"].rpartition("=")[2]
+    _, _, headers = await edge.post(web_request(), "wrong")
+    assert "RateLimit" not in headers
+
+
+async def test_a_forged_client_ip_is_not_believed(store_url: str) -> None:
+    async with serving(store_url, trusted_proxies=[]) as edge:
+        answers = [await edge.post(web_request(), ip=f"198.51.100.{i}") for i in range(6)]
+        assert [status for status, _, _ in answers] == [200] * 5 + [403]
+    async with serving(store_url) as edge:
+        spoofed = [await edge.post(web_request(), ip=f"10.9.9.{i}, 198.51.100.1") for i in range(6)]
+        assert [status for status, _, _ in spoofed] == [200] * 5 + [403]
+
+
+async def test_ipv6_counts_by_64_bits(edge: Edge) -> None:
+    answers = [await edge.post(web_request(), ip=f"2001:db8:1:2::{i}") for i in range(6)]
+    assert [status for status, _, _ in answers] == [200] * 5 + [403]
+    assert (await edge.post(web_request(), ip="2001:db8:1:3::1"))[0] == 200
+
+
+async def test_an_account_may_be_limited_by_the_signed_ip(store_url: str) -> None:
+    text = (
+        "accounts: {x: {secrets: [s], region: DE, limit: {by: signed, per_second: 2},"
+        " pools: {p: {replaces: all, numbers: [+493015981191]}}}}"
+    )
+    async with serving(store_url) as edge, Store(store_url) as store:
+        await Desk(store, Clock(), iter(())).load(text)
+        for ip, status in [("203.0.113.1", 200), ("203.0.113.1", 200), ("203.0.113.1", 403), ("203.0.113.2", 200)]:
+            request = web_request(advId="x", requestIpAddress=ip)
+            assert (await edge.post(request, "s", ip="192.0.2.5"))[0] == status
+        _, answer, _ = await edge.post(web_request(advId="x", requestIpAddress="somewhere"), "s")
+        assert answer["error"].startswith("Invalid parameter: requestIpAddress: ")
+        _, answer, _ = await blocked_of(edge, "s")
+        assert answer["error"] == "Blocked IP: more than 2 requests per second"
+
+
+async def blocked_of(edge: Edge, key: str) -> tuple[int, Any, Any]:
+    for _ in range(2):
+        await edge.post(web_request(advId="x", requestIpAddress="203.0.113.77"), key)
+    return await edge.post(web_request(advId="x", requestIpAddress="203.0.113.77"), key)
+
+
+# Sessions while the store is away, over the clock ---------------------------------------------------------------------
+
+
+async def test_a_session_answered_lately_keeps_its_number_while_the_store_is_away(edge: Edge, store_url: str) -> None:
+    _, first, _ = await edge.post(web_request())
+    async with Store(store_url) as store:
+        await store.calm.config_set("maxmemory", "1")
+        try:
+            status, again, headers = await edge.post(web_request(sessionId=first["sessionId"]))
+            assert (status, again) == (200, first)
+            assert "RateLimit" not in headers
+            other = await edge.post(web_request(sessionId=first["sessionId"], numbers="+4930999"))
+            assert other[1]["error"] == "Store unavailable"
+        finally:
+            await store.calm.config_set("maxmemory", "0")
+    assert edge.board.total("from_memory") == 1
+
+
+async def test_memory_ends_with_the_lease(edge: Edge, store_url: str) -> None:
+    _, first, _ = await edge.post(web_request(**TINY), "tiny-key")
+    async with Store(store_url) as store:
+        await store.calm.config_set("maxmemory", "1")
+        try:
+            request = web_request(**TINY, sessionId=first["sessionId"])
+            assert (await edge.post(request, "tiny-key"))[1] == first
+            await asyncio.sleep(2.05)  # tiny's idle time
+            assert (await edge.post(request, "tiny-key"))[1]["error"] == "Store unavailable"
+        finally:
+            await store.calm.config_set("maxmemory", "0")
+
+
+async def test_a_number_comes_back_after_idle_time_and_cooldown(store_url: str) -> None:
+    clock = Clock()
+    async with serving(store_url, clock=clock) as edge:
+        shown = [(await edge.post(web_request(**TINY), "tiny-key"))[1] for _ in range(4)]
+        numbers = [entry["replace_with"]["e164"][-1] for answer in shown for entry in answer["numbers"]]
+        assert numbers == ["1", "2", "3"]
+        clock.advance(2.9)
+        assert (await edge.post(web_request(**TINY), "tiny-key"))[1]["numbers"] == []
+        clock.advance(0.1)
+        _, answer, _ = await edge.post(web_request(**TINY), "tiny-key")
+        assert answer["numbers"][0]["replace_with"] == {"e164": "+442079460001", "local": "020 7946 0001"}
+
+
+async def test_of_many_at_once_points_and_numbers_are_exact(edge: Edge, store_url: str) -> None:
+    answers = await asyncio.gather(*(edge.post(web_request(**TINY), "tiny-key") for _ in range(200)))
+    assert sorted(status for status, _, _ in answers) == [200] * 20 + [403] * 180
+    async with Store(store_url) as store:
+        assert await store.calm.hget(keys.points("tiny"), "spent") == "20"
+    answers = await asyncio.gather(*(edge.post(web_request()) for _ in range(100)))
+    numbers = [answer["numbers"][0]["replace_with"]["e164"] for _, answer, _ in answers if answer["numbers"]]
+    assert len(numbers) == len(set(numbers)) == 40
+    assert sum(not answer["numbers"] for _, answer, _ in answers) == 60
+
+
+# HTTP -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api", 405),
+        ("PUT", "/api", 405),
+        ("OPTIONS", "/api?sign=x", 405),
+        ("POST", "/", 404),
+        ("POST", "/api/", 404),
+        ("POST", "/API", 404),
+        ("POST", "//api", 404),
+        ("GET", "/metrics", 404),  # of the manage port
+        ("POST", "/healthz", 405),
+        ("GET", "/healthz", 200),
+        ("GET", "/readyz", 200),
+    ],
+)
+async def test_paths_and_methods_of_the_edge_port(edge: Edge, method: str, path: str, status: int) -> None:
+    async with edge.client.request(method, edge.url + path) as response:
+        assert response.status == status
+        assert (response.headers.get("Allow") is not None) == (status == 405)
+
+
+async def raw(edge: Edge, request: bytes) -> bytes:
+    host, port = edge.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(request)
+        return await asyncio.wait_for(reader.read(4096), 5)
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_expect_100_continue(edge: Edge) -> None:
+    body = orjson.dumps(web_request())
+    head = b"POST /api HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
+    assert (await raw(edge, head)).startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+async def test_a_large_body_is_refused_before_it_has_arrived(edge: Edge) -> None:
+    head = b"POST /api HTTP/1.1\r\nHost: x\r\nX-HTTP-STATUSES: 1\r\nContent-Length: 10000000\r\n\r\n{"
+    answer = await raw(edge, head)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"Body too large" in answer
+
+
+async def test_chunked_and_pipelined_requests(edge: Edge) -> None:
+    body = orjson.dumps(web_request())
+    sign = signature.sign(body, b"freespee").encode()
+    chunked = (
+        b"POST /api HTTP/1.1\r\nHost: x\r\nX-SIGN: %b\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
+        % (sign, len(body), body)
+    )
+    plain = b"POST /api HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-SIGN: %b\r\nContent-Length: %d\r\n\r\n%b" % (
+        sign,
+        len(body),
+        body,
+    )
+    host, port = edge.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(chunked + plain)
+    answers = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    assert answers.count(b'"success":true') == 2
+
+
+async def test_a_compressed_body_is_not_inflated(edge: Edge) -> None:
+    status, answer, _ = await edge.post(gzip.compress(b"{}" * 1000), headers={"Content-Encoding": "gzip"})
+    assert (status, answer["error"]) == (400, "Malformed JSON")
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(edge: Edge) -> None:
+    host, port = edge.url.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"POST /api HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    await asyncio.sleep(0.05)
+    writer.close()
+    await writer.wait_closed()
+    assert (await edge.post(web_request()))[0] == 200
+
+
+async def test_an_answered_client_may_go_on_using_its_connection(edge: Edge) -> None:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as client:
+        edge.client, outer = client, edge.client
+        for body in (b"{", b"x" * 16_384, orjson.dumps(web_request())):
+            assert (await edge.post(body))[0] in (200, 400)
+        edge.client = outer

@@ -1,0 +1,93 @@
+"""Starting edgeproxy's commands as a user would, and stopping them even when a test fails."""
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+EDGEPROXY = str(Path(sys.executable).with_name("edgeproxy"))
+
+
+@dataclass
+class Running:
+    """A serving process: its lines on stdout up to `ready`, by their first word."""
+
+    process: "subprocess.Popen[str]"
+    said: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def edge(self) -> str:
+        return self.said["edge:"]
+
+    @property
+    def manage(self) -> str:
+        return self.said["manage:"]
+
+    def stop(self, number: int = signal.SIGTERM, wait_s: float = 30) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(wait_s)
+
+    def workers(self) -> list[int]:
+        """The process ids of the gateway's workers."""
+        return [
+            int(pid)
+            for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+            if "edgeproxy" in Path(f"/proc/{pid}/cmdline").read_text()
+        ]
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("EDGEPROXY_")}
+    return kept | {"PYTHONUNBUFFERED": "1"} | dict(settings)
+
+
+@contextlib.contextmanager
+def started(
+    *arguments: str, settings: Mapping[str, str] | None = None, stderr: Path | None = None
+) -> Iterator[Running]:
+    """Run `edgeproxy ARGUMENTS` with settings until it says `ready`; stop it, by process id, at the end."""
+    with stderr.open("ab") if stderr else contextlib.nullcontext(subprocess.DEVNULL) as errors:
+        process = subprocess.Popen(
+            [EDGEPROXY, *arguments], stdout=subprocess.PIPE, stderr=errors, text=True, env=environment(settings or {})
+        )
+    running = Running(process)
+    try:
+        assert process.stdout is not None
+        deadline = time.monotonic() + 30
+        for line in process.stdout:
+            word, _, rest = line.rstrip("\n").partition(" ")
+            running.said[word] = rest
+            if word == "ready":
+                break
+            assert time.monotonic() < deadline, "not ready within 30 s"
+        assert "ready" in running.said, f"ended with status {process.wait(10)}"
+        yield running
+    finally:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.stop(wait_s=15)
+        if process.poll() is None:
+            for worker in running.workers():
+                os.kill(worker, signal.SIGKILL)
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def run(*arguments: str, body: str | None = None, **settings: str) -> "subprocess.CompletedProcess[str]":
+    """Run `edgeproxy ARGUMENTS` to its end."""
+    return subprocess.run(
+        [EDGEPROXY, *arguments], capture_output=True, text=True, input=body, env=environment(settings), timeout=60
+    )
+
+
+def pasted(command: str) -> str:
+    """Run a shell command as pasted, and give what it prints."""
+    return subprocess.run(shlex.split(command), capture_output=True, text=True, check=True, timeout=30).stdout

@@ -1,0 +1,134 @@
+"""Account files brought into the store: what changes, when gateways see it, and who owns a number."""
+
+import asyncio
+import time
+
+import pytest
+
+from edgeproxy import account_file
+from edgeproxy.store import Store, StoreError, inventory, keys
+from tests.conftest import DEMO, Desk, far
+
+PAGE = "+493015981100"
+
+
+def accounts(**pools: str) -> str:
+    lines = ["accounts:", "  x:", "    secrets: [first]", "    region: DE", "    pools:"]
+    return "\n".join([*lines, *(f"      {name}: {{replaces: all, numbers: {of}}}" for name, of in pools.items())])
+
+
+async def inventory_of(desk: Desk, account: str) -> dict[str, str]:
+    held: dict[str, str] = await desk.redis.hgetall(keys.numbers(account))
+    return held
+
+
+async def test_loading_is_idempotent(desk: Desk) -> None:
+    assert [change.account for change in await desk.load(DEMO)] == ["demo", "tiny", "shared", "recycle"]
+    assert await desk.load(DEMO) == []
+    assert (await desk.account("demo")).version == 1
+    assert await desk.redis.zcard(keys.pool("demo", "berlin")[0]) == 40
+
+
+async def test_what_changes_is_told_without_secrets(desk: Desk) -> None:
+    await desk.load(accounts(p="[+493015981151..+493015981155]", q="[+493015981160]"))
+    (change,) = await desk.load(
+        accounts(p="[+493015981153..+493015981157]", r="[+493015981160]")
+        .replace("[first]", "[hunter2, first]")
+        .replace("region: DE", "region: DE\n    points: {daily: 7}")
+    )
+    assert change.lines == (
+        "secrets change",
+        "points_daily: 1000000 → 7",
+        "pool p: +2 numbers, −2 numbers, their leases end",
+        "pool q: is removed, −1 numbers, their leases end",
+        "pool r: is created, +1 numbers",
+    )
+    assert "hunter2" not in repr(change.lines)
+    assert await inventory_of(desk, "x") == {
+        **{f"+4930159811{n}": "pool:p" for n in range(53, 58)},
+        "+493015981160": "pool:r",
+    }
+
+
+async def test_a_lease_outlives_a_change_that_leaves_its_number(desk: Desk) -> None:
+    await desk.load(accounts(p="[+493015981151, +493015981152]"))
+    first, second = await desk.ask("x", PAGE), await desk.ask("x", PAGE)
+    await desk.load(accounts(p="[+493015981152, +493015981153]"))
+    desk.store.forget("x")
+    assert (await desk.ask("x", PAGE, second.session_id)).numbers == ["+493015981152"]
+    moved = await desk.ask("x", PAGE, first.session_id)
+    assert (moved.session_id, moved.numbers) == (first.session_id, ["+493015981153"])
+
+
+async def test_a_number_that_changes_pools_keeps_its_cooldown(desk: Desk) -> None:
+    desk.clock.now = int(time.time() * 1000)  # saving goes by the store's own time
+    await desk.load(accounts(p="[+493015981151, +493015981152]"))
+    await desk.ask("x", PAGE)
+    await desk.load(accounts(q="[+493015981151, +493015981152]"))
+    desk.store.forget("x")
+    assert [(await desk.ask("x", PAGE)).numbers[0] for _ in range(2)] == ["+493015981152", False]
+    desk.clock.advance(905)
+    assert (await desk.ask("x", PAGE)).numbers == ["+493015981151"]
+
+
+async def test_a_changed_account_is_seen_by_the_next_batch(desk: Desk) -> None:
+    await desk.load(accounts(p="[+493015981151]"))
+    before = await desk.account("x")
+    await desk.load(accounts(p="[+493015981151]").replace("first", "second"))
+    assert (await desk.ask(before, PAGE)).moved
+    desk.store.forget("x")
+    assert (await desk.account("x")).secrets == (b"second",)
+
+
+async def test_gateways_are_told_at_once(desk: Desk, store_url: str) -> None:
+    async with Store(store_url) as other:
+        await desk.load(accounts(p="[+493015981151]"))
+        async with asyncio.timeout(5):
+            while (await desk.redis.pubsub_numsub(keys.CHANGED))[0][1] < 2:  # both stores follow
+                await asyncio.sleep(0.01)
+            assert await other.account("x", far()) is not None
+            await desk.load(accounts(p="[+493015981151]").replace("first", "second"))
+            while other.known_account("x"):
+                await asyncio.sleep(0.005)
+            assert await other.account("demo", far()) is None
+            await desk.load(accounts(p="[+493015981152]").replace("x:", "demo:"))
+            while await other.account("demo", far()) is None:
+                await asyncio.sleep(0.005)
+
+
+async def test_an_empty_store_is_a_store_that_lost_its_data(desk: Desk) -> None:
+    with pytest.raises(Exception, match="STORE_UNAVAILABLE"):
+        await desk.store.account("demo", far())
+
+
+async def test_a_number_belongs_to_one_account(desk: Desk) -> None:
+    await desk.load(DEMO)
+    with pytest.raises(StoreError, match=r"\+493015981151 belongs to account demo"):
+        await desk.load(accounts(p="[+493015981151, +493015981191]"))
+    assert await desk.store.account("x", far()) is None
+    assert await desk.redis.hget(keys.OWNERS, "+493015981191") is None
+    await desk.load(accounts(p="[+493015981191]"))
+    await desk.load(accounts(p="[+493015981192]"))
+    assert await desk.redis.hget(keys.OWNERS, "+493015981191") is None
+
+
+async def test_of_two_writers_one_is_refused_and_nothing_is_lost(desk: Desk) -> None:
+    file = account_file.parse(accounts(p="[+493015981151]").encode())
+    other = account_file.parse(accounts(p="[+493015981152]").encode())
+    first, second = await inventory.compare(desk.store, file), await inventory.compare(desk.store, other)
+    await inventory.apply(desk.store, first)
+    with pytest.raises(StoreError, match="load again"):
+        await inventory.apply(desk.store, second)
+    assert await inventory_of(desk, "x") == {"+493015981151": "pool:p"}
+
+
+async def test_functions_of_another_release_are_not_replaced(desk: Desk) -> None:
+    await desk.load(DEMO)
+    foreign = "#!lua name=ep1_resolve\nredis.register_function('ep1_resolve', function() return 'x' end)"
+    await desk.redis.function_load(foreign, replace=True)
+    with pytest.raises(StoreError, match="another release"):
+        await desk.store.load_functions()
+    facts = await desk.store.facts()
+    assert facts.functions == {"ep1_resolve": False, "ep1_accounts": True}
+    await desk.store.load_functions(replace=True)
+    assert (await desk.store.facts()).functions == {"ep1_resolve": True, "ep1_accounts": True}
