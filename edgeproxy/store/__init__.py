@@ -92,6 +92,7 @@ class Store:
         )
         self._accounts: LRUCache[str, Account] = LRUCache(_ACCOUNTS_MOST)
         self._unknown: TTLCache[str, bool] = TTLCache(_ACCOUNTS_MOST, _UNKNOWN_S)
+        self._changes = 0  # how often an account was forgotten
         self._reading: dict[str, asyncio.Task[Account | None]] = {}
         self._follower: asyncio.Task[None] | None = None
         self.up = True  # whether it answered lately
@@ -201,18 +202,23 @@ class Store:
             return await self._fetch_account(name)
 
     async def _fetch_account(self, name: str) -> Account | None:
-        version, config = await self._hot.hmget(keys.account(name), ["version", "config"])
+        changes = self._changes
+        fields = ["version", "config"]
+        version, config = await self._hot.hmget(keys.account(name), fields)
         if version is None:
             if not await self._hot.exists(keys.ACCOUNTS):
                 raise RedisError("it holds no accounts")
-            self._unknown[name] = True
-            self._accounts.pop(name, None)
+            version, config = await self._hot.hmget(keys.account(name), fields)  # it may have been loaded just then
+        if version is None:
+            if changes == self._changes:
+                self._unknown[name] = True
             return None
         account = self._accounts[name] = Account.from_config(name, int(version), orjson.loads(config or b"null"))
         return account
 
     def forget(self, name: str) -> None:
         """Drop what is remembered of an account, so that it is read again."""
+        self._changes += 1
         self._accounts.pop(name, None)
         self._unknown.pop(name, None)
 
