@@ -6,7 +6,7 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import cast
 
 from aiohttp import hdrs, http_parser, web
@@ -17,6 +17,7 @@ from aiohttp.web_protocol import RequestHandler
 from redis.exceptions import RedisError
 
 from edgeproxy import telemetry
+from edgeproxy.resolve.answer import Answer
 from edgeproxy.resolve.handler import Handler
 from edgeproxy.resolve.wire import BODY_MOST
 from edgeproxy.settings import Settings
@@ -113,7 +114,7 @@ class Gateway:
         # A request on the edge port goes to its handler without routing; see benchmarks/README.md for what that saves.
         paths = _Edge(self._handler, self._counts, self._draining)
         edge = web.Server(
-            paths,
+            cast("Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]", paths),  # an Answer will do
             request_factory=_small_request,
             access_log=None,
             keepalive_timeout=keepalive,
@@ -178,10 +179,14 @@ class _Edge:
             self._last_answered.clear()
             await self._last_answered.wait()
 
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse | Answer:
         self._in_flight += 1
         try:
-            response = await self._route(request)
+            path = request.raw_path
+            if (path == "/api" or path.startswith("/api?")) and request.method == hdrs.METH_POST:
+                response: web.StreamResponse | Answer = await self._handle(request)
+            else:
+                response = self._other(request)
         finally:
             self._in_flight -= 1
             if not self._in_flight:
@@ -190,11 +195,9 @@ class _Edge:
             response.force_close()
         return response
 
-    async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
+    def _other(self, request: web.BaseRequest) -> web.Response:
         path = request.raw_path.partition("?")[0]
         if path == "/api":
-            if request.method == hdrs.METH_POST:
-                return await self._handle(request)
             return _plain(405, "405: Method Not Allowed", {hdrs.ALLOW: hdrs.METH_POST})
         if path in ("/healthz", "/readyz"):
             if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):

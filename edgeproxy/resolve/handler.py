@@ -19,14 +19,13 @@ from edgeproxy.client_ip import Address, ClientIP, limiter_key, read_address, tr
 from edgeproxy.errors import Fault, Kind
 from edgeproxy.model import Account, Origin, read_number, show_number
 from edgeproxy.resolve import signature, wire
+from edgeproxy.resolve.answer import Answer
 from edgeproxy.settings import Settings
 from edgeproxy.store import Ask, Resolution, Store
 from edgeproxy.telemetry import Counts
 
 X_SIGN = istr("X-SIGN")
 X_HTTP_STATUSES = istr("X-HTTP-STATUSES")
-RATELIMIT = istr("RateLimit")
-RATELIMIT_POLICY = istr("RateLimit-Policy")
 
 _log = logging.getLogger(__name__)
 _AGENTS_KEPT = 16_384
@@ -50,8 +49,7 @@ class Call:
     client: Address
     deadline: float  # of time.monotonic, by which the store must have answered
     account: str | None = None  # once its signature has been verified
-    policy: str | None = None
-    limits: str | None = None
+    limits: str = ""  # header lines: RateLimit-Policy and RateLimit
 
 
 class Memory:
@@ -183,10 +181,10 @@ class Handler:
         refused = resolution.refused
         if refused is Kind.STORE_UNAVAILABLE:
             return self._from_memory(account, ask, shown)
-        call.policy = _policy(account.per_second, account.points_daily)
         call.limits = (
-            f'"ip";r={resolution.window_left};t=1, '
-            f'"points";r={resolution.points_left};t={-(-resolution.day_left_ms // 1000)}'
+            f'RateLimit-Policy: "ip";q={account.per_second};w=1, "points";q={account.points_daily};w=86400\r\n'
+            f'RateLimit: "ip";r={resolution.window_left};t=1, '
+            f'"points";r={resolution.points_left};t={-(-resolution.day_left_ms // 1000)}\r\n'
         )
         if refused is Kind.BLOCKED_IP:
             raise Fault(refused, account.per_second, retry_after=-(-resolution.wait_ms // 1000))
@@ -225,14 +223,19 @@ class Handler:
 
     # HTTP ---------------------------------------------------------------------------------------------------------
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> Answer:
         """Read the request, answer it by `resolve`, and count it."""
         headers = request.headers
         if hdrs.EXPECT in headers:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
             length = headers.get(hdrs.CONTENT_LENGTH)
-            body = _OVERSIZED if length and int(length) > wire.BODY_MOST else await request.read()
+            if length is not None and int(length) > wire.BODY_MOST:
+                body = _OVERSIZED
+            elif request.content.is_eof():  # as a rule the body came with the head
+                body = request.content.read_nowait()
+            else:
+                body = await request.read()
         except HTTPRequestEntityTooLarge:
             body = _OVERSIZED
         except (HTTPException, asyncio.CancelledError):
@@ -269,22 +272,8 @@ class Handler:
                 took_s=took_s,
                 size=len(answer),
             )
-        response = web.Response(
-            body=answer,
-            status=status if X_HTTP_STATUSES in headers else 200,
-            content_type="application/json",
-        )
-        if call.policy is not None and call.limits is not None:
-            response.headers[RATELIMIT_POLICY] = call.policy
-            response.headers[RATELIMIT] = call.limits
-        if retry_after is not None:
-            response.headers[hdrs.RETRY_AFTER] = str(retry_after)
-        return response
-
-
-@functools.lru_cache(1024)
-def _policy(per_second: int, points_daily: int) -> str:
-    return f'"ip";q={per_second};w=1, "points";q={points_daily};w=86400'
+        limits = call.limits if retry_after is None else f"{call.limits}Retry-After: {retry_after}\r\n"
+        return Answer(status if X_HTTP_STATUSES in headers else 200, answer, limits)
 
 
 def _local(account: Account, pool: int, on_page: str, number: str) -> str:

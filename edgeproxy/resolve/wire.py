@@ -3,8 +3,7 @@
 import functools
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -19,8 +18,7 @@ _DIMENSION_LIMITS = {"custnr": 45, "custname": 60, "custemail": 150}
 _FRAGMENTS_KEPT = 65_536
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """A checked request: who shows which numbers to whom. Texts are as sent; `numbers` are trimmed."""
 
     account: str

@@ -147,10 +147,23 @@ class Store:
         return [None if isinstance(reply, Exception) else reply for reply in replies]
 
     async def _pipeline(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        async with self._hot.pipeline(transaction=False) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            return await pipeline.execute(raise_on_error=False)
+        """Send commands on one connection and read their replies; those that failed are exceptions.
+
+        redis-py's own pipeline does this for twice the time, of which a batch spends most.
+        """
+        pool = self._hot.connection_pool
+        connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            replies: list[Any] = []
+            for _ in commands:
+                try:
+                    replies.append(await connection.read_response())
+                except ResponseError as error:
+                    replies.append(error)
+            return replies
+        finally:
+            await pool.release(connection)
 
     def _seen(self, started: float, error: Exception | None) -> None:
         """Note whether a call was answered, and log the turns; one begun before the last turn is no evidence."""

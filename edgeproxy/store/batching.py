@@ -4,11 +4,11 @@ A turn has one timer. What has no answer when it fires is answered `STORE_UNAVAI
 """
 
 import asyncio
+import secrets
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -25,8 +25,7 @@ _PLAN_LIFE_S = 3600  # how long the list of an account's midnights is used
 _BLOCKED, _SPENT, _NO_POOL = 1, 2, 3  # results of ep1_resolve other than 0, success
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """What one request asks of the store."""
 
     ip: str  # what the limiter counts: an IPv4 address or an IPv6 /64
@@ -51,6 +50,18 @@ class Resolution:
     day_left_ms: int = 0  # until the account's midnight
 
 
+_random_hex: list[str] = []
+
+
+def _fresh_id() -> str:
+    """A random UUID (version 4); the system is asked for randomness once in a hundred."""
+    if not _random_hex:
+        many = secrets.token_hex(16 * 100)
+        _random_hex.extend(many[at : at + 32] for at in range(0, len(many), 32))
+    text = _random_hex.pop()
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{'89ab'[int(text[16], 16) & 3]}{text[17:20]}-{text[20:]}"
+
+
 _UNAVAILABLE = Resolution(Kind.STORE_UNAVAILABLE)
 _MOVED = Resolution(None, moved=True)
 
@@ -73,7 +84,7 @@ class _Batch:
         if ask.session_id:
             names.append(plan.session_prefix + ask.session_id)
             session_key = len(names)
-        fresh = str(uuid.uuid4())
+        fresh = _fresh_id()
         names.append(plan.session_prefix + fresh)
         fresh_key = len(names)
         if ask.visitor:
