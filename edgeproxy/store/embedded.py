@@ -1,18 +1,21 @@
 """Starts the bundled Valkey: for the demo, for `serve` on one machine, and for tests."""
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _SOCKET_PATH_MOST = 100  # the least of what systems allow for a unix socket's path, and a little
 
 
@@ -23,8 +26,8 @@ class EmbeddedStoreError(Exception):
 class EmbeddedStore:
     """A Valkey server of this process's own on a unix socket, with an append-only file in `directory`.
 
-    One process at a time may hold a directory. The server lives in a session of its own, so that a terminal's Ctrl-C
-    reaches the gateway alone, which stops the store last.
+    One process at a time may hold a directory, and on Linux the server ends with the thread that started it. It lives
+    in a session of its own, so that a terminal's Ctrl-C reaches the gateway alone, which stops the store last.
     """
 
     def __init__(self, directory: Path, *, binary: str | None = None) -> None:
@@ -106,6 +109,7 @@ class EmbeddedStore:
                 stderr=log,
                 start_new_session=True,
                 pass_fds=[self._lock.fileno()],
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
         self._lock.seek(0)
         self._lock.truncate()
@@ -181,6 +185,11 @@ def _locked(path: Path) -> IO[str]:
             time.sleep(0.1)
     lock.close()
     raise EmbeddedStoreError(f"{path.parent} is in use by another process ({owner or 'starting'})")
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to stop this process when the thread that made it ends, even by SIGKILL."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _lives(pid: int) -> bool:

@@ -63,9 +63,16 @@ def test_a_data_dir_serves_one_demo_at_a_time(tmp_path: Path) -> None:
         assert "is in use by another process" in second.stderr
 
 
-def test_a_demo_that_was_killed_starts_again(tmp_path: Path) -> None:
+def test_a_demo_that_was_killed_leaves_nothing_behind_and_starts_again(tmp_path: Path) -> None:
     with started(*DEMO, str(tmp_path / "data")) as demo:
+        with redis.Redis.from_url(demo.said["store:"]) as client:
+            store = client.info("server")["process_id"]
+        left = [store, *demo.workers()]
         demo.stop(signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while any(Path(f"/proc/{pid}").exists() for pid in left):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         with started(*DEMO, str(tmp_path / "data")) as again:
             assert pasted(f"curl -s {again.edge}/readyz") == "ready\n"
 

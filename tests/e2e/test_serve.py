@@ -3,9 +3,9 @@
 import asyncio
 import os
 import signal
-import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import aiohttp
@@ -143,17 +143,22 @@ def test_without_a_store_url_it_uses_the_embedded_store_and_says_so(tmp_path: Pa
 def test_it_starts_without_its_store_and_is_ready_once_that_is_there(tmp_path: Path) -> None:
     store = EmbeddedStore(tmp_path / "store")
     settings = PORTS | {"EDGEPROXY_STORE_URL": store.url}
-    timer = threading.Timer(1.5, store.start)
-    timer.start()
-    try:
-        begun = time.monotonic()
-        with started("serve", stderr=tmp_path / "log", settings=settings) as serve:
-            assert time.monotonic() - begun > 1.4
-            assert pasted(f"curl -s {serve.edge}/readyz") == "ready\n"
-            assert "not ready" in (tmp_path / "log").read_text()
-    finally:
-        timer.join()
-        store.stop()
+
+    def start_late() -> None:
+        time.sleep(1.5)
+        store.start()
+
+    with ThreadPoolExecutor(1) as thread:  # lives on: the store ends with the thread that started it
+        try:
+            begun = time.monotonic()
+            late = thread.submit(start_late)
+            with started("serve", stderr=tmp_path / "log", settings=settings) as serve:
+                assert time.monotonic() - begun > 1.4
+                assert pasted(f"curl -s {serve.edge}/readyz") == "ready\n"
+                assert "not ready" in (tmp_path / "log").read_text()
+            late.result()
+        finally:
+            store.stop()
 
 
 def test_sign_prints_the_documented_vector() -> None:
