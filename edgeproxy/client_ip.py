@@ -8,7 +8,7 @@ import functools
 import ipaddress
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from edgeproxy.settings import Network
 
@@ -20,7 +20,13 @@ _NO_ADDRESS = ipaddress.IPv6Address(0)
 _ADDRESSES_KEPT = 65_536
 
 
-@functools.lru_cache(_ADDRESSES_KEPT)
+class Client(NamedTuple):
+    """An address as the gateway goes by it."""
+
+    counted: str  # what the limiter counts: an IPv4 address by itself, IPv6 by /64
+    kept: str  # what may be kept of it: an IPv4 /24, an IPv6 /48, written as their first address
+
+
 def read_address(text: str) -> Address | None:
     """An address as proxies write it: bare, in brackets, with or without a port; None if it is none."""
     text = text.strip().strip('"')
@@ -35,19 +41,20 @@ def read_address(text: str) -> Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-@functools.lru_cache(_ADDRESSES_KEPT)
-def limiter_key(address: Address) -> str:
-    """What the limiter counts: an IPv4 address by itself, IPv6 by /64."""
-    if address.version == 4:
-        return str(address)
-    return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
-
-
-@functools.lru_cache(_ADDRESSES_KEPT)
-def truncated(address: Address) -> str:
-    """What may be kept of an address: an IPv4 /24, an IPv6 /48, written as their first address."""
+def _client(address: Address) -> Client:
+    counted = 32 if address.version == 4 else 64
     kept = 24 if address.version == 4 else 48
-    return str(ipaddress.ip_network((address, kept), strict=False).network_address)
+    return Client(
+        str(ipaddress.ip_network((address, counted), strict=False)).removesuffix("/32"),
+        str(ipaddress.ip_network((address, kept), strict=False).network_address),
+    )
+
+
+@functools.lru_cache(_ADDRESSES_KEPT)
+def read_client(text: str) -> Client | None:
+    """The client that an address stands for; None if the text is none."""
+    address = read_address(text)
+    return None if address is None else _client(address)
 
 
 class ClientIP:
@@ -56,18 +63,21 @@ class ClientIP:
     def __init__(self, trusted: Sequence[Network], header: Header) -> None:
         self._trusted = tuple(trusted)
         self.header = header
-        self._is_trusted = functools.lru_cache(_ADDRESSES_KEPT)(self._among_trusted)
+        self.find = functools.lru_cache(_ADDRESSES_KEPT)(self._find)
 
-    def _among_trusted(self, address: Address) -> bool:
+    def _is_trusted(self, address: Address) -> bool:
         return any(address in network for network in self._trusted)
 
-    def find(self, peer: str | None, values: Sequence[str]) -> Address:
-        """The client's address; `peer` is the socket's, `values` the header's lines in order.
+    def _find(self, peer: str | None, values: tuple[str, ...]) -> Client:
+        """The client; `peer` is the socket's address, `values` the header's lines in order.
 
         A unix socket's peer has no address and counts as trusted. From the right, entries are walked over as long as
         they are trusted proxies; the first that is not is the client. An entry that cannot be read ends the walk: the
         proxy that wrote it is the last known address.
         """
+        return _client(self._walk(peer, values))
+
+    def _walk(self, peer: str | None, values: tuple[str, ...]) -> Address:
         address = read_address(peer) if peer else _NO_ADDRESS
         if address is None:
             return _NO_ADDRESS

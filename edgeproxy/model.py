@@ -13,9 +13,11 @@ import phonenumbers
 
 Overflow = Literal["original", "shared", "recycle"]
 
+_NO_DIGITS = re.compile(r"\D")
 _TAG = re.compile(r"<[^<>]*>")
 _SCHEME = re.compile(r"^tel(?:prompt)?:(?://)?", re.IGNORECASE)
 _NATIONAL_TEXT = re.compile(r"[\d\s()./-]+")
+_LAST_DIGITS = 2
 _NUMBERS_READ = 65_536  # how many distinct texts and displays a worker remembers
 
 
@@ -204,30 +206,42 @@ def show_number(number: str, own_text: str | None, pattern: str | None, on_page:
     if own_text is not None:
         return own_text
     national = national_format(number)
-    digits = "".join(char for char in national if char.isdigit())
-    if pattern is not None and (filled := _fill(pattern, "#", digits, number[1:])) is not None:
+    digits = _NO_DIGITS.sub("", national)
+    if pattern is not None and (filled := _fill(pattern, digits, number[1:])) is not None:
         return filled
-    if _NATIONAL_TEXT.fullmatch(on_page) and not on_page.startswith("00"):
-        grouping = re.sub(r"\d", "#", on_page)
-        if (filled := _fill(grouping, "#", digits)) is not None:
-            return filled
+    written_nationally = _NATIONAL_TEXT.fullmatch(on_page) and not on_page.startswith("00")
+    if written_nationally and (filled := _fill(re.sub(r"\d", "#", on_page), digits)) is not None:
+        return filled
     return national
 
 
 def national_format(number: str) -> str:
-    """libphonenumber's national format of an E.164 number (`030 15981158`)."""
+    """libphonenumber's national format of an E.164 number (`030 15981158`).
+
+    Its rules go by a number's length and first digits, so numbers that differ in the last digits alone are grouped
+    alike: a pool's thousands cost one call of the library for each hundred.
+    """
+    first, last = number[:-_LAST_DIGITS], number[-_LAST_DIGITS:]
+    alike = _national_format(first + "0" * _LAST_DIGITS)
+    if alike.endswith("0" * _LAST_DIGITS):
+        return alike[:-_LAST_DIGITS] + last
+    return _national_format(number)
+
+
+@functools.lru_cache(_NUMBERS_READ)
+def _national_format(number: str) -> str:
     return phonenumbers.format_number(phonenumbers.parse(number), phonenumbers.PhoneNumberFormat.NATIONAL)
 
 
 def pattern_fits(pattern: str, number: str) -> bool:
     """Tell whether a display pattern has a place for each national, or each international, digit of the number."""
-    digits = "".join(char for char in national_format(number) if char.isdigit())
-    return _fill(pattern, "#", digits, number[1:]) is not None
+    return _fill(pattern, _NO_DIGITS.sub("", national_format(number)), number[1:]) is not None
 
 
-def _fill(pattern: str, place: str, *candidates: str) -> str | None:
+def _fill(pattern: str, *candidates: str) -> str | None:
+    """The pattern with each `#` replaced by a digit, of the first candidate that has as many."""
+    parts = pattern.split("#")
     for digits in candidates:
-        if pattern.count(place) == len(digits):
-            feed = iter(digits)
-            return "".join(next(feed) if char == place else char for char in pattern)
+        if len(digits) == len(parts) - 1:
+            return "".join(map(str.__add__, parts, digits)) + parts[-1]
     return None

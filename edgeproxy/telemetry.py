@@ -119,7 +119,7 @@ class Counts:
     def request(self, outcome: str, took_s: float) -> None:
         """Count an answered request: its outcome (see `OUTCOMES`) and its time in s."""
         cells, ms = self._cells, took_s * 1000
-        cells[_AT["outcome:" + outcome]] += 1
+        cells[_AT_OUTCOME[outcome]] += 1
         cells[_FIRST_LATENCY + bisect_left(LATENCY_MS, ms)] += 1
         cells[_LATENCY_SUM] += ms
 
@@ -154,6 +154,7 @@ class Counts:
         self.store_up(False)
 
 
+_AT_OUTCOME = {outcome: _AT[f"outcome:{outcome}"] for outcome in OUTCOMES}
 _FIRST_LATENCY = _AT[f"latency:{LATENCY_MS[0]}"]
 _LATENCY_SUM = _AT["latency_sum"]
 _FIRST_BATCH = _AT[f"batch:{BATCH_SIZES[0]}"]

@@ -15,7 +15,7 @@ from crawleruseragents import is_crawler
 from multidict import istr
 
 from edgeproxy import telemetry
-from edgeproxy.client_ip import Address, ClientIP, limiter_key, read_address, truncated
+from edgeproxy.client_ip import Client, ClientIP, read_client
 from edgeproxy.errors import Fault, Kind
 from edgeproxy.model import Account, Origin, read_number, show_number
 from edgeproxy.resolve import signature, wire
@@ -46,7 +46,7 @@ class Call:
 
     body: bytes
     signatures: Sequence[str]
-    client: Address
+    client: Client
     deadline: float  # of time.monotonic, by which the store must have answered
     account: str | None = None  # once its signature has been verified
     limits: str = ""  # header lines: RateLimit-Policy and RateLimit
@@ -122,7 +122,7 @@ class Handler:
 
     async def _unknown_account(self, name: str, call: Call) -> Account | None:
         """Read an account that this worker does not remember; not for those who only ever sign badly."""
-        if not call.signatures or self._offences.get(limiter_key(call.client), 0) >= self._offences_most:
+        if not call.signatures or self._offences.get(call.client.counted, 0) >= self._offences_most:
             return None
         return await self._store.account(name, call.deadline)
 
@@ -131,7 +131,7 @@ class Handler:
         if outcome is signature.Outcome.MISSING:
             raise Fault(Kind.MISSING_SIGNATURE)
         if account is None or outcome is signature.Outcome.BAD:
-            offender = limiter_key(call.client)
+            offender = call.client.counted
             self._offences[offender] = self._offences.get(offender, 0) + 1
             raise Fault(Kind.INVALID_SIGNATURE)
         call.account = account.name
@@ -139,12 +139,11 @@ class Handler:
 
     def _ask(self, call: Call, account: Account, page: wire.Page) -> tuple[Ask, list[str]]:
         """What to ask the store, and the numbers as sent that `Ask.pages` stand for, in the same order."""
-        ip = call.client
+        limited, visitor = call.client, read_client(page.request_ip)
         if account.limit_by == "signed":
-            signed = read_address(page.request_ip)
-            if signed is None:
+            if visitor is None:
                 raise Fault(Kind.INVALID_PARAMETER, "requestIpAddress: this account is limited by it, and it is no IP")
-            ip = signed
+            limited = visitor
         origin = None
         if account.matches_origins():
             origin = Origin.of(page.full_url, page.full_referrer, page.parameters)
@@ -157,7 +156,6 @@ class Handler:
         crawler = not page.is_app and _known_crawler(page.user_agent)
         if crawler:
             self._counts.add("crawlers")
-        visitor_ip = read_address(page.request_ip)
         visit = {
             "type": "app" if page.is_app else "web",
             "trackingId": page.tracking_id,
@@ -165,10 +163,10 @@ class Handler:
             "fullReferrer": page.full_referrer,
             "parameters": page.parameters,
             "userAgent": page.user_agent,
-            "requestIpAddress": truncated(visitor_ip) if visitor_ip else "",
+            "requestIpAddress": visitor.kept if visitor else "",
         }
         ask = Ask(
-            ip=limiter_key(ip),
+            ip=limited.counted,
             session_id=page.session_id if _is_session_id(page.session_id) else "",
             visitor=page.tracking_id,
             bare=crawler or page.dry_run,
@@ -247,8 +245,7 @@ class Handler:
         signatures = headers.getall(X_SIGN, ())
         if "?" in request.raw_path and (in_query := request.query.getall("sign", ())):
             signatures = [*signatures, *in_query]
-        forwarded = headers.getall(self._ip_header, ())
-        client = self._client_ip.find(request.remote, forwarded)
+        client = self._client_ip.find(request.remote, tuple(headers.getall(self._ip_header, ())))
         call = Call(body, signatures, client, started + self._wait_s)
         retry_after = None
         status, outcome = 200, "success"
@@ -266,7 +263,7 @@ class Handler:
         if self._access_log:
             telemetry.log_access(
                 account=call.account,
-                ip=truncated(call.client),
+                ip=call.client.kept,
                 status=status,
                 outcome=outcome,
                 took_s=took_s,

@@ -17,7 +17,7 @@ from edgeproxy.model import Account
 from edgeproxy.store import keys
 
 BATCH_MOST = 256  # requests in one call: bounds the time for which a call holds the store
-FLIGHTS_MOST = 2  # turns under way at once; while they are, requests gather into larger batches
+FLIGHTS_MOST = 1  # turns under way at once; while they are, requests gather into larger batches
 _DEADLINE_SLACK_MS = 20  # what the estimate of the store's clock may be wrong by
 _CANCEL_S = 0.1
 _PLAN_LIFE_S = 3600  # how long the list of an account's midnights is used

@@ -1,6 +1,7 @@
+import phonenumbers
 import pytest
 
-from edgeproxy.model import Origin, read_number, show_number
+from edgeproxy.model import Origin, national_format, read_number, show_number
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,19 @@ def test_reading_a_number(text: str, region: str, number: str | None) -> None:
 )
 def test_showing_a_number(number: str, own: str | None, pattern: str | None, on_page: str, shown: str) -> None:
     assert show_number(number, own, pattern, on_page) == shown
+
+
+@pytest.mark.parametrize("region", sorted(phonenumbers.SUPPORTED_REGIONS))
+def test_the_national_format_is_libphonenumbers(region: str) -> None:
+    for kind in (phonenumbers.PhoneNumberType.FIXED_LINE, phonenumbers.PhoneNumberType.MOBILE):
+        example = phonenumbers.example_number_for_type(region, kind)
+        if example is None:
+            continue
+        number = phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.E164)
+        for last in range(0, 100, 7):
+            one = f"{number[:-2]}{last:02}"
+            expected = phonenumbers.format_number(phonenumbers.parse(one), phonenumbers.PhoneNumberFormat.NATIONAL)
+            assert national_format(one) == expected
 
 
 @pytest.mark.parametrize(

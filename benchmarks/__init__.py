@@ -1,0 +1,1 @@
+"""Benchmarks of the gateway, run with `python -m benchmarks`; README.md says what each measures."""
