@@ -27,6 +27,12 @@ from edgeproxy.telemetry import Board, Counts
 _log = logging.getLogger(__name__)
 _LINGER_S = 2  # for the rest of a body that was refused
 _RETRY_S = 0.5  # between attempts to reach the store at start
+# What the contract names and nothing serves yet (CONTRACT §3): 501, never a made-up success.
+_NOT_SERVED = (
+    r"/{version:[0-9.]+}/{resource:(?:miscellaneous|customers|sources|statistics)\b.*}",
+    "/phone-service/v1/api/calltracking/ad-platform/phone/{method}",
+    "/calls{rest:(?:/.*)?}",
+)
 _GC_THRESHOLDS = (50_000, 50, 100)
 
 
@@ -146,6 +152,7 @@ class Gateway:
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),
+                *(web.route("*", path, _not_implemented) for path in _NOT_SERVED),
             ]
         )
         return app
@@ -214,6 +221,10 @@ def _small_request(
     task: "asyncio.Task[None]",
 ) -> web.BaseRequest:
     return web.BaseRequest(message, payload, protocol, writer, task, task.get_loop(), client_max_size=BODY_MOST)
+
+
+async def _not_implemented(request: web.Request) -> web.Response:
+    return web.json_response({"errors": ["Not implemented"]}, status=501)
 
 
 def _plain(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:

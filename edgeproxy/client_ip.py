@@ -18,6 +18,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _FORWARDED_FOR = re.compile(r'(?:^|;)\s*for\s*=\s*(?:"([^"]*)"|([^;\s"]*))\s*(?=;|$)', re.IGNORECASE)
 _NO_ADDRESS = ipaddress.IPv6Address(0)
 _ADDRESSES_KEPT = 65_536
+_REMEMBERED_MOST = 128  # characters of a header line that is remembered: what comes before is the client's to lengthen
 
 
 class Client(NamedTuple):
@@ -63,18 +64,22 @@ class ClientIP:
     def __init__(self, trusted: Sequence[Network], header: Header) -> None:
         self._trusted = tuple(trusted)
         self.header = header
-        self.find = functools.lru_cache(_ADDRESSES_KEPT)(self._find)
+        self._remembered = functools.lru_cache(_ADDRESSES_KEPT)(self._find)
 
     def _is_trusted(self, address: Address) -> bool:
         return any(address in network for network in self._trusted)
 
-    def _find(self, peer: str | None, values: tuple[str, ...]) -> Client:
+    def find(self, peer: str | None, values: tuple[str, ...]) -> Client:
         """The client; `peer` is the socket's address, `values` the header's lines in order.
 
         A unix socket's peer has no address and counts as trusted. From the right, entries are walked over as long as
         they are trusted proxies; the first that is not is the client. An entry that cannot be read ends the walk: the
         proxy that wrote it is the last known address.
         """
+        short = not values or (len(values) == 1 and len(values[0]) <= _REMEMBERED_MOST)
+        return self._remembered(peer, values) if short else self._find(peer, values)
+
+    def _find(self, peer: str | None, values: tuple[str, ...]) -> Client:
         return _client(self._walk(peer, values))
 
     def _walk(self, peer: str | None, values: tuple[str, ...]) -> Address:

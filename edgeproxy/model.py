@@ -18,6 +18,7 @@ _TAG = re.compile(r"<[^<>]*>")
 _SCHEME = re.compile(r"^tel(?:prompt)?:(?://)?", re.IGNORECASE)
 _NATIONAL_TEXT = re.compile(r"[\d\s()./-]+")
 _LAST_DIGITS = 2
+_NUMBER_TEXT_MOST = 256  # bounds what is remembered
 _NUMBERS_READ = 65_536  # how many distinct texts and displays a worker remembers
 
 
@@ -178,12 +179,16 @@ class Account:
         return [int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000) for day in days]
 
 
-@functools.lru_cache(_NUMBERS_READ)
 def read_number(text: str, region: str) -> str | None:
     """Clean a number as written on a page and give its E.164 form, or None where it is no number (CONTRACT §1).
 
-    `region` (ISO 3166) is where a national number is read.
+    `region` (ISO 3166) is where a national number is read. A text of more than 256 characters is no number.
     """
+    return _read_number(text, region) if len(text) <= _NUMBER_TEXT_MOST else None
+
+
+@functools.lru_cache(_NUMBERS_READ)
+def _read_number(text: str, region: str) -> str | None:
     cleaned = _TAG.sub("", unquote(text.strip())).strip()
     cleaned = _SCHEME.sub("", cleaned).replace("(0)", "").strip()
     digits = "".join(char for char in cleaned if char in "0123456789")

@@ -1,6 +1,6 @@
 """Bringing an account file into the store: what it changes, and the change itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -19,7 +19,7 @@ class Change:
 
     account: str
     version: str  # what the store had when it was compared; "" where it had no such account
-    config: bytes
+    config: bytes = field(repr=False)  # it holds secrets
     moves: dict[str, tuple[list[str], list[str], int]]  # pool → numbers that leave, numbers that enter, cooldown ms
     owned: list[str]  # every number that the account is to own
     given_up: list[str]

@@ -30,6 +30,7 @@ from edgeproxy.model import Origin, national_format, read_number, show_number
         ("1" * 21, "DE", None),
         ("", "DE", None),
         ("call us", "DE", None),
+        ("+493015981100" + " " * 256, "DE", None),
         ("+", "DE", None),
         ("+999999999999", "DE", None),
         ("\u0661\u0662\u0663\u0664\u0665\u0666", "DE", None),
