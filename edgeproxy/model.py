@@ -17,7 +17,7 @@ _NO_DIGITS = re.compile(r"\D")
 _TAG = re.compile(r"<[^<>]*>")
 _SCHEME = re.compile(r"^tel(?:prompt)?:(?://)?", re.IGNORECASE)
 _NATIONAL_TEXT = re.compile(r"[\d\s()./-]+")
-_LAST_DIGITS = 2
+_LAST_DIGITS = 3
 _NUMBER_TEXT_MOST = 256  # bounds what is remembered
 _NUMBERS_READ = 65_536  # how many distinct texts and displays a worker remembers
 
@@ -224,7 +224,7 @@ def national_format(number: str) -> str:
     """libphonenumber's national format of an E.164 number (`030 15981158`).
 
     Its rules go by a number's length and first digits, so numbers that differ in the last digits alone are grouped
-    alike: a pool's thousands cost one call of the library for each hundred.
+    alike: a pool of a thousand in a row costs one call of the library.
     """
     first, last = number[:-_LAST_DIGITS], number[-_LAST_DIGITS:]
     alike = _national_format(first + "0" * _LAST_DIGITS)

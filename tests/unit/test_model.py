@@ -68,8 +68,8 @@ def test_the_national_format_is_libphonenumbers(region: str) -> None:
         if example is None:
             continue
         number = phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.E164)
-        for last in range(0, 100, 7):
-            one = f"{number[:-2]}{last:02}"
+        for last in range(0, 1000, 37):
+            one = f"{number[:-3]}{last:03}"
             expected = phonenumbers.format_number(phonenumbers.parse(one), phonenumbers.PhoneNumberFormat.NATIONAL)
             assert national_format(one) == expected
 
