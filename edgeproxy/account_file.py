@@ -25,10 +25,11 @@ from pydantic import (
     model_validator,
 )
 
-from edgeproxy.model import Overflow, pattern_fits
+from edgeproxy.model import ACCOUNT_NAME, Overflow, pattern_fits
 
 _DURATION = re.compile(r"(\d+)\s*(ms|s|m|h|d)?")
 _UNIT_MS = {"ms": 1, "s": 1000, None: 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION_MOST_MS = 10 * 366 * 86_400_000
 _RANGE_MOST = 100_000
 
 
@@ -100,7 +101,7 @@ def _region(name: str) -> str:
 
 
 Number = Annotated[str, AfterValidator(_e164)]
-Duration = Annotated[int, BeforeValidator(_duration_ms), Field(gt=0)]
+Duration = Annotated[int, BeforeValidator(_duration_ms), Field(gt=0, le=_DURATION_MOST_MS)]
 Replaces = Annotated[list[Number], BeforeValidator(_replaces)]
 Texts = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
@@ -136,7 +137,7 @@ class PoolEntry(_Entry):
     pattern: str | None = None
     idle_ttl: Duration = 30 * 60_000
     max_ttl: Duration = 24 * 3_600_000
-    cooldown: Annotated[int, BeforeValidator(_duration_ms)] = 15 * 60_000
+    cooldown: Annotated[int, BeforeValidator(_duration_ms), Field(le=_DURATION_MOST_MS)] = 15 * 60_000
     overflow: Overflow = "original"
     shared_number: Number | None = None
     match: MatchEntry | None = None
@@ -186,7 +187,7 @@ class AccountEntry(_Entry):
     limit: LimitEntry = LimitEntry()
     visitors_kept: Duration = 30 * 86_400_000
     visits_kept: Duration = 3_600_000
-    pools: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")], PoolEntry] = {}
+    pools: dict[Annotated[str, Field(pattern=f"^{ACCOUNT_NAME.pattern}$")], PoolEntry] = {}
     displays: dict[Number, Annotated[str, Field(min_length=1, max_length=64)]] = {}
 
     @field_validator("displays")
@@ -234,7 +235,7 @@ class AccountFile(_Entry):
     """A whole account file."""
 
     accounts: Annotated[
-        dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")], AccountEntry], Field(min_length=1)
+        dict[Annotated[str, Field(pattern=f"^{ACCOUNT_NAME.pattern}$")], AccountEntry], Field(min_length=1)
     ]
 
 
@@ -289,7 +290,7 @@ def _repeated_keys(node: yaml.Node) -> Iterator[FileError]:
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
-            if key.value in seen:
+            if str(key.value) in seen:
                 yield FileError(key.start_mark.line + 1, f"{key.value}: stands twice in one mapping")
             seen.add(str(key.value))
             yield from _repeated_keys(value)

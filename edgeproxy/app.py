@@ -11,6 +11,7 @@ from typing import cast
 
 from aiohttp import hdrs, http_parser, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
@@ -25,6 +26,15 @@ from edgeproxy.store import Store, StoreError, store_time
 from edgeproxy.telemetry import Board, Counts
 
 _log = logging.getLogger(__name__)
+_http_log = logging.getLogger("edgeproxy.http")
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Leave out what broken HTTP makes aiohttp log: it quotes the client's bytes, signatures too, and its IP."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_http_log.addFilter(_is_ours)
 _LINGER_S = 2  # for the rest of a body that was refused
 _RETRY_S = 0.5  # between attempts to reach the store at start
 # What the contract names and nothing serves yet (CONTRACT §3): 501, never a made-up success.
@@ -86,9 +96,9 @@ class Gateway:
             try:
                 yield
             finally:
-                ready.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await ready
+                while not ready.done():
+                    ready.cancel()  # again: redis-py swallows one that comes while it connects
+                    await asyncio.wait([ready], timeout=0.1)
 
     def drain(self) -> None:
         """Fail readiness and close each connection after its next answer."""
@@ -101,6 +111,7 @@ class Gateway:
         while True:
             try:
                 await self._store.load_functions()
+                await self._store.learn_time()
                 break
             except (RedisError, OSError, StoreError) as error:
                 if not told:
@@ -111,7 +122,8 @@ class Gateway:
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         self._counts.store_up(True)
-        self._counts.state = telemetry.READY
+        if not self._draining.is_set():
+            self._counts.state = telemetry.READY
 
     @contextlib.asynccontextmanager
     async def _listeners(self) -> AsyncIterator[None]:
@@ -123,11 +135,12 @@ class Gateway:
             cast("Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]", paths),  # an Answer will do
             request_factory=_small_request,
             access_log=None,
+            logger=_http_log,
             keepalive_timeout=keepalive,
             lingering_time=_LINGER_S,
             auto_decompress=False,
         )
-        manage = web.AppRunner(self._manage_app(), access_log=None, keepalive_timeout=keepalive)
+        manage = web.AppRunner(self._manage_app(), access_log=None, logger=_http_log, keepalive_timeout=keepalive)
         await manage.setup()
         loop = asyncio.get_running_loop()
         edge_listener = await loop.create_server(edge, sock=self._edge)
@@ -137,11 +150,12 @@ class Gateway:
         finally:
             edge_listener.close()
             # aiohttp drops what arrives once a connection is told to close, so bodies under way come in first.
+            end = loop.time() + self._settings.grace_s
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.grace_s):
+                async with asyncio.timeout_at(end):
                     await paths.idle()
             edge.pre_shutdown()
-            await edge.shutdown(self._settings.grace_s)
+            await edge.shutdown(max(0.1, end - loop.time()))
             manage_listener.close()
             await manage.cleanup()
 

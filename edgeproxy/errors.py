@@ -1,32 +1,30 @@
-"""The one catalogue of faults: what a client reads, with which status, and how it is counted and logged."""
+"""The one catalogue of faults: what a client reads, with which status, and how it is counted."""
 
 import enum
-import logging
 
 
 class Kind(enum.Enum):
     """Why a request was not answered with success (CONTRACT §1, *Status*).
 
-    Each kind has its HTTP status, the text of the wire (with a `{}` where the detail goes) and a log level.
+    Each kind has its HTTP status and the text of the wire (with a `{}` where the detail goes).
     The member's name in lower case is its label in metrics and in the access log.
     """
 
-    MALFORMED_JSON = (400, "Malformed JSON", logging.DEBUG)
-    BODY_TOO_LARGE = (400, "Body too large", logging.DEBUG)
-    MISSING_PARAMETER = (400, "Missing parameter: {}", logging.DEBUG)
-    INVALID_PARAMETER = (400, "Invalid parameter: {}", logging.DEBUG)
-    MISSING_SIGNATURE = (403, "Missing signature", logging.DEBUG)
-    INVALID_SIGNATURE = (403, "Invalid signature", logging.DEBUG)
-    BLOCKED_IP = (403, "Blocked IP: more than {} requests per second", logging.DEBUG)
-    BUDGET_EXHAUSTED = (403, "Daily point budget exhausted", logging.DEBUG)
-    STORE_UNAVAILABLE = (500, "Store unavailable", logging.WARNING)
-    INTERNAL_ERROR = (500, "Internal error", logging.ERROR)
-    NO_POOL = (501, "No number pool is configured", logging.WARNING)
+    MALFORMED_JSON = (400, "Malformed JSON")
+    BODY_TOO_LARGE = (400, "Body too large")
+    MISSING_PARAMETER = (400, "Missing parameter: {}")
+    INVALID_PARAMETER = (400, "Invalid parameter: {}")
+    MISSING_SIGNATURE = (403, "Missing signature")
+    INVALID_SIGNATURE = (403, "Invalid signature")
+    BLOCKED_IP = (403, "Blocked IP: more than {} requests per second")
+    BUDGET_EXHAUSTED = (403, "Daily point budget exhausted")
+    STORE_UNAVAILABLE = (500, "Store unavailable")
+    INTERNAL_ERROR = (500, "Internal error")
+    NO_POOL = (501, "No number pool is configured")
 
-    def __init__(self, status: int, text: str, level: int) -> None:
+    def __init__(self, status: int, text: str) -> None:
         self.status = status
         self.text = text
-        self.level = level
         self.label = self.name.lower()
 
 

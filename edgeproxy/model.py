@@ -17,6 +17,7 @@ _NO_DIGITS = re.compile(r"\D")
 _TAG = re.compile(r"<[^<>]*>")
 _SCHEME = re.compile(r"^tel(?:prompt)?:(?://)?", re.IGNORECASE)
 _NATIONAL_TEXT = re.compile(r"[\d\s()./-]+")
+ACCOUNT_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")  # of accounts and pools: safe in the store's keys
 _LAST_DIGITS = 3
 _NUMBER_TEXT_MOST = 256  # bounds what is remembered
 _NUMBERS_READ = 65_536  # how many distinct texts and displays a worker remembers

@@ -5,6 +5,7 @@ memory that all workers of a node share, a row a worker, and prometheus-client m
 worker that takes a dead one's place goes on with its row: counters never go back.
 """
 
+import contextlib
 import json
 import logging
 import mmap
@@ -197,5 +198,6 @@ def log_access(*, account: str | None, ip: str, status: int, outcome: str, took_
         "ms": round(took_s * 1000, 3),
         "bytes": size,
     }
-    sys.stdout.write(json.dumps(line, ensure_ascii=True) + "\n")
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # nobody reads it any more: the request is answered all the same
+        sys.stdout.write(json.dumps(line, ensure_ascii=True) + "\n")
+        sys.stdout.flush()

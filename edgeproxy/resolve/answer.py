@@ -71,3 +71,4 @@ class Answer:
             b"%bContent-Length: %d\r\n%b\r\n%b"
             % (_head(self._status), len(self._body), self._headers.encode("ascii"), self._body)
         )
+        await self._request.writer.drain()  # a client that reads nothing must not fill our memory with answers

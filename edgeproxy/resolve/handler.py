@@ -34,6 +34,8 @@ _REMEMBERED_MOST = 50_000  # sessions in each of the two generations of memory
 _NUMBERS_REMEMBERED_MOST = 256  # of one session
 _REMEMBERED_S = 1800
 _OVERSIZED = bytes(wire.BODY_MOST + 1)  # stands for a body that was not read to its end
+_LOOK_UP_S = 1  # between look-ups of unknown accounts for an IP past its limit of bad signatures
+_BODY_S = 10  # that a body may take to arrive
 _OWN_SHARE = 0.1  # of the budget: what the gateway keeps for itself
 _MOVES_MOST = 3  # times that an account may change under one request
 
@@ -50,6 +52,14 @@ class Call:
     deadline: float  # of time.monotonic, by which the store must have answered
     account: str | None = None  # once its signature has been verified
     limits: str = ""  # header lines: RateLimit-Policy and RateLimit
+
+
+@dataclass(slots=True)
+class _Offences:
+    """An IP's bad signatures of a minute."""
+
+    count: int = 0
+    looked_up: float = 0.0  # when an unknown account was last looked up although the limit was passed
 
 
 class Memory:
@@ -97,7 +107,7 @@ class Handler:
         self._ip_header = istr(settings.client_ip_header)
         self._memory = Memory(_REMEMBERED_S)
         self._wait_s = settings.budget_ms / 1000 * (1 - _OWN_SHARE)
-        self._offences: TTLCache[str, int] = TTLCache(_OFFENDERS_KEPT, 60)
+        self._offences: TTLCache[str, _Offences] = TTLCache(_OFFENDERS_KEPT, 60)
         self._offences_most = settings.bad_signatures_per_minute
         _known_crawler("")  # compiles the list, which would cost the first visitor half the budget
 
@@ -121,9 +131,15 @@ class Handler:
         raise Fault(Kind.STORE_UNAVAILABLE)
 
     async def _unknown_account(self, name: str, call: Call) -> Account | None:
-        """Read an account that this worker does not remember; not for those who only ever sign badly."""
-        if not call.signatures or self._offences.get(call.client.counted, 0) >= self._offences_most:
+        """Read an account that this worker does not remember; once a second for those who mostly sign badly."""
+        if not call.signatures:
             return None
+        offences = self._offences.get(call.client.counted)
+        if offences is not None and offences.count >= self._offences_most:
+            now = time.monotonic()
+            if now - offences.looked_up < _LOOK_UP_S:
+                return None
+            offences.looked_up = now
         return await self._store.account(name, call.deadline)
 
     def _verify(self, call: Call, account: Account | None) -> Account:
@@ -132,7 +148,9 @@ class Handler:
             raise Fault(Kind.MISSING_SIGNATURE)
         if account is None or outcome is signature.Outcome.BAD:
             offender = call.client.counted
-            self._offences[offender] = self._offences.get(offender, 0) + 1
+            if (offences := self._offences.get(offender)) is None:
+                offences = self._offences[offender] = _Offences()  # setting it begins its minute
+            offences.count += 1
             raise Fault(Kind.INVALID_SIGNATURE)
         call.account = account.name
         return account
@@ -193,8 +211,12 @@ class Handler:
         now = time.monotonic()
         remembered = {}
         replaced = []
-        for sent, (on_page, pool), number in zip(shown, ask.pages, resolution.numbers, strict=True):
+        for sent, (on_page, matched), shown_number in zip(shown, ask.pages, resolution.numbers, strict=True):
+            pool, number = matched, shown_number
             if isinstance(number, str):
+                if "/" in number:  # leased from another pool, when an earlier page matched that
+                    number, _, index = number.partition("/")
+                    pool = int(index) - 1
                 remembered[on_page] = (now, number)
                 replaced.append((sent, number, _local(account, pool, sent, number)))
         if remembered and not ask.bare:
@@ -233,7 +255,11 @@ class Handler:
             elif request.content.is_eof():  # as a rule the body came with the head
                 body = request.content.read_nowait()
             else:
-                body = await request.read()
+                async with asyncio.timeout(_BODY_S):
+                    body = await request.read()
+        except TimeoutError:
+            self._counts.add("unread_bodies")
+            raise web.HTTPRequestTimeout from None
         except HTTPRequestEntityTooLarge:
             body = _OVERSIZED
         except (HTTPException, asyncio.CancelledError):

@@ -43,14 +43,15 @@ def parse(body: bytes) -> dict[str, Any]:
     if len(body) > BODY_MOST:
         raise Fault(Kind.BODY_TOO_LARGE)
     try:
-        tree = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        tree: dict[str, Any] | None = orjson.loads(body)
+        strings = _count_strings(tree) if type(tree) is dict else 0
+    except (orjson.JSONDecodeError, RecursionError):
         raise Fault(Kind.MALFORMED_JSON) from None
     if type(tree) is not dict:
         raise Fault(Kind.MALFORMED_JSON)
     # Where nothing is escaped, every quote in the body delimits a string. A key that stands twice leaves more of them
     # than the tree has strings; only then, and where something is escaped, is the body read the slow way.
-    if (b"\\" in body or body.count(b'"') != 2 * _count_strings(tree)) and _repeats_key_or_holds_nul(body):
+    if (b"\\" in body or body.count(b'"') != 2 * strings) and _repeats_key_or_holds_nul(body):
         raise Fault(Kind.MALFORMED_JSON)
     return tree
 

@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from edgeproxy.errors import Fault, Kind
-from edgeproxy.model import Account
+from edgeproxy.model import ACCOUNT_NAME, Account
 from edgeproxy.store import keys
 from edgeproxy.store.batching import Ask, Batcher, Resolution
 
@@ -32,6 +32,7 @@ _ACCOUNTS_MOST = 10_000  # accounts that a worker remembers
 _UNKNOWN_S = 2  # how long a worker remembers that there is no such account
 _READ_S = 0.25  # for an account; those who ask for it wait as long as their own budget lasts
 _PATIENCE_S = 5  # for everything but a visitor's request
+_TELL_AGAIN_S = 60.0  # between log lines of failed calls
 _RETRY_S = 0.5  # between attempts to follow configuration changes
 
 
@@ -98,6 +99,7 @@ class Store:
         self._follower: asyncio.Task[None] | None = None
         self.up = True  # whether it answered lately
         self._turned = 0.0  # when `up` last changed
+        self._failure_told = -_TELL_AGAIN_S  # when a failed call was last logged
 
     async def open(self) -> None:
         """Start batching, and following configuration changes. Needs no store to be there yet."""
@@ -142,9 +144,14 @@ class Store:
         except asyncio.CancelledError:
             self._seen(started, TimeoutError("no answer within the budget"))
             raise
-        failed = next((reply for reply in replies if isinstance(reply, Exception)), None)
-        if failed is not None or not self.up:
-            self._seen(started, failed)
+        failed = [reply for reply in replies if isinstance(reply, Exception)]
+        if len(failed) == len(replies):
+            self._seen(started, failed[0])
+        elif not self.up:
+            self._seen(started, None)
+        if failed and started - self._failure_told > _TELL_AGAIN_S:
+            self._failure_told = started
+            _log.error("a call of the store failed: %s", failed[0])
         return [None if isinstance(reply, Exception) else reply for reply in replies]
 
     async def _pipeline(self, commands: list[tuple[Any, ...]]) -> list[Any]:
@@ -192,7 +199,7 @@ class Store:
         Raises:
             Fault: `STORE_UNAVAILABLE`, also where the store holds no account at all: it has lost its data.
         """
-        if name in self._unknown:
+        if name in self._unknown or not ACCOUNT_NAME.fullmatch(name):
             return None
         started = time.monotonic()
         reading = self._reading.get(name)
@@ -235,6 +242,7 @@ class Store:
         self._changes += 1
         self._accounts.pop(name, None)
         self._unknown.pop(name, None)
+        self._batcher.forget(name)
 
     async def _follow(self) -> None:
         """Drop accounts as the store tells that they changed; drop all whenever a message may have been missed."""
@@ -249,6 +257,15 @@ class Store:
                             self.forget(message["data"])
             except (RedisError, OSError):
                 await asyncio.sleep(_RETRY_S)
+
+    async def learn_time(self) -> None:
+        """Compare the store's clock with ours, so that the first calls have a deadline too.
+
+        Raises:
+            RedisError, OSError: the store cannot be reached.
+        """
+        seconds, micros = await self._calm.time()
+        self._batcher.store_is_at(seconds * 1000 + micros // 1000)
 
     # Set-up -------------------------------------------------------------------------------------------------------
 

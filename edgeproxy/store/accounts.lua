@@ -2,22 +2,38 @@
 --
 -- What an account may use: who owns which number, the account's configuration, the numbers of its pools.
 
+local UNPACK = 2000  -- values for one command; Lua's stack bounds it
+
+local function in_chunks(command, key, values)
+  for first = 1, #values, UNPACK do
+    redis.call(command, key, unpack(values, first, math.min(first + UNPACK - 1, #values)))
+  end
+end
+
 -- ep1_claim: makes tracking numbers the property of accounts, all of them or none.
 --
 -- KEYS  owners
--- ARGV  [1] JSON {account: [number, …], …}
+-- ARGV  [1] JSON {account: [number, …], …}, [2] the like: numbers that accounts give up for this, to whom else it be
 -- Reply, JSON: [[number, the account that owns it], …]; empty ([]): all are claimed
 local function claim(keys, args)
-  local conflicts, values = {}, {}
+  local conflicts, values, given_up = {}, {}, {}
+  for account, numbers in pairs(cjson.decode(args[2])) do
+    for _, number in ipairs(numbers) do given_up[number] = account end
+  end
   for account, numbers in pairs(cjson.decode(args[1])) do
-    for _, number in ipairs(numbers) do
-      local owner = redis.call('HGET', keys[1], number)
-      if owner and owner ~= account then conflicts[#conflicts + 1] = {number, owner} end
-      values[#values + 1] = {number, account}
+    for first = 1, #numbers, UNPACK do
+      local last = math.min(first + UNPACK - 1, #numbers)
+      local owners = redis.call('HMGET', keys[1], unpack(numbers, first, last))
+      for i, owner in ipairs(owners) do
+        local number = numbers[first + i - 1]
+        if owner and owner ~= account and owner ~= given_up[number] then conflicts[#conflicts + 1] = {number, owner} end
+        values[#values + 1] = number
+        values[#values + 1] = account
+      end
     end
   end
   if #conflicts > 0 then return cjson.encode(conflicts) end
-  for _, value in ipairs(values) do redis.call('HSET', keys[1], value[1], value[2]) end
+  in_chunks('HSET', keys[1], values)
   return '[]'
 end
 
@@ -75,10 +91,15 @@ local function save(keys, args)
     end
   end
   for i, pool in ipairs(pools) do
+    local free, states = {}, {}
     for _, number in ipairs(pool[3]) do
-      redis.call('ZADD', keys[3 * i], string.format('%.0f', ready[number] or 0), number)
-      redis.call('HSET', keys[2], number, 'pool:' .. pool[1])
+      free[#free + 1] = string.format('%.0f', ready[number] or 0)
+      free[#free + 1] = number
+      states[#states + 1] = number
+      states[#states + 1] = 'pool:' .. pool[1]
     end
+    in_chunks('ZADD', keys[3 * i], free)
+    in_chunks('HSET', keys[2], states)
   end
   version = string.format('%d', tonumber(version ~= '' and version or 0) + 1)
   redis.call('HSET', keys[1], 'version', version, 'config', args[4])

@@ -17,7 +17,7 @@ from edgeproxy.model import Account
 from edgeproxy.store import keys
 
 BATCH_MOST = 256  # requests in one call: bounds the time for which a call holds the store
-FLIGHTS_MOST = 1  # turns under way at once; while they are, requests gather into larger batches
+FLIGHTS_MOST = 1  # turns under way, full ones apart; while they are, requests gather into larger batches
 _DEADLINE_SLACK_MS = 20  # what the estimate of the store's clock may be wrong by
 _CANCEL_S = 0.1
 _PLAN_LIFE_S = 3600  # how long the list of an account's midnights is used
@@ -43,7 +43,8 @@ class Resolution:
     refused: Kind | None  # None: success, unless `moved`
     moved: bool = False  # the account's configuration is another one: read it again, and check again
     session_id: str = ""
-    numbers: Sequence[str | bool] = ()  # False: the number on the page stays
+    # False: the number on the page stays. `NUMBER/I`: leased from the pool of index I (from 1), not the one asked for.
+    numbers: Sequence[str | bool] = ()
     window_left: int = 0  # requests that the client IP has left in this second
     wait_ms: int = 0  # until a refused client may come again
     points_left: int = 0
@@ -126,8 +127,12 @@ class _Batch:
                     Kind.BLOCKED_IP, wait_ms=result[1], points_left=points_left, day_left_ms=day_left_ms
                 )
             else:
-                kind = Kind.BUDGET_EXHAUSTED if code == _SPENT else Kind.NO_POOL
-                resolution = Resolution(kind, points_left=points_left, day_left_ms=day_left_ms)
+                resolution = Resolution(
+                    Kind.BUDGET_EXHAUSTED if code == _SPENT else Kind.NO_POOL,
+                    window_left=result[1],
+                    points_left=points_left,
+                    day_left_ms=day_left_ms,
+                )
             future.set_result(resolution)
 
 
@@ -183,6 +188,11 @@ class _Turn:
             batch.settle_all(_UNAVAILABLE)
 
 
+def _give_up(future: asyncio.Future[Resolution]) -> None:
+    if not future.done():
+        future.set_result(_UNAVAILABLE)
+
+
 class Batcher:
     """Gathers requests into turns, and sends the turns.
 
@@ -216,10 +226,8 @@ class Batcher:
             turn = self._turn = _Turn(deadline)
             turn.timer = loop.call_at(deadline, self._expire, turn)
             loop.call_soon(self._leave)
-        elif deadline < turn.deadline:
-            turn.deadline = deadline
-            turn.timer.cancel()
-            turn.timer = loop.call_at(deadline, self._expire, turn)
+        elif deadline < turn.deadline:  # it has waited before: for the account, or for another version of it
+            loop.call_at(deadline, _give_up, future)
         batch = turn.batches.get((account.name, account.version))
         if batch is None:
             batch = turn.batches[account.name, account.version] = _Batch(self._plan(account))
@@ -234,6 +242,10 @@ class Batcher:
             now_ms = self._clock() or int(time.time() * 1000)
             plan = self._plans[account.name] = _Plan(account, now_ms, account.costs["numbers"])
         return plan
+
+    def store_is_at(self, now_ms: int) -> None:
+        """Note the store's clock, as a reply that just came tells it."""
+        self._store_ahead_ms = now_ms - time.monotonic() * 1000
 
     def forget(self, name: str) -> None:
         """Drop what is remembered of an account."""
@@ -269,7 +281,7 @@ class Batcher:
         reply = orjson.loads(raw)
         if reply.get("stale"):
             return batch.settle_all(_MOVED)
-        self._store_ahead_ms = reply["now"] - time.monotonic() * 1000
+        self.store_is_at(reply["now"])
         if reply.get("late"):
             return batch.settle_all(_UNAVAILABLE)
         self._on_batch(len(batch.futures), reply["events"])

@@ -61,10 +61,13 @@ class EmbeddedStore:
         Raises:
             EmbeddedStoreError: it does not come up.
         """
-        if self._process is None or self._process.poll() is None:
+        if self._lock is None or (self._process is not None and self._process.poll() is None):
             return False
         self._process = None
-        self.start()
+        try:
+            self.start()
+        except OSError as error:
+            raise EmbeddedStoreError(f"{self._directory}: {error}") from None
         return True
 
     @property

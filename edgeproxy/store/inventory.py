@@ -22,6 +22,7 @@ class Change:
     config: bytes = field(repr=False)  # it holds secrets
     moves: dict[str, tuple[list[str], list[str], int]]  # pool → numbers that leave, numbers that enter, cooldown ms
     owned: list[str]  # every number that the account is to own
+    claimed: list[str]  # those of them that it did not have
     given_up: list[str]
     lines: tuple[str, ...]
 
@@ -67,6 +68,7 @@ def _compare(
         config=orjson.dumps(after),
         moves=moves,
         owned=[*numbers, *shared],
+        claimed=sorted((numbers.keys() | shared) - inventory.keys() - shared_before),
         given_up=sorted((inventory.keys() | shared_before) - numbers.keys() - shared),
         lines=tuple(lines),
     )
@@ -110,15 +112,33 @@ async def apply(store: Store, changes: list[Change]) -> None:
 
     Raises:
         StoreError: a number belongs to another account, or somebody else changed an account meanwhile.
-        RedisError, OSError: the store failed; nothing, or all, has been changed: loading again tells.
+        RedisError, OSError: the store failed; all accounts have been changed, or none: loading again tells. Numbers may
+            be left claimed for an account that does not use them yet; loading the same file again sets that right.
     """
     if not changes:
         return
     await store.load_functions()
     claims = orjson.dumps({change.account: change.owned for change in changes})
-    conflicts = orjson.loads(await store.calm.fcall("ep1_claim", 1, keys.OWNERS, claims))
+    freed = orjson.dumps({change.account: change.given_up for change in changes})
+    conflicts = orjson.loads(await store.calm.fcall("ep1_claim", 1, keys.OWNERS, claims, freed))
     if conflicts:
         raise StoreError("\n".join(f"{number} belongs to account {owner}" for number, owner in conflicts))
+    try:
+        await _save(store, changes)
+    except StoreError:
+        for change in changes:
+            await _disclaim(store, change.account, change.claimed)
+        raise
+    for change in changes:
+        await _disclaim(store, change.account, change.given_up)
+
+
+async def _disclaim(store: Store, account: str, numbers: list[str]) -> None:
+    if numbers:
+        await store.calm.fcall("ep1_disclaim", 1, keys.OWNERS, account, orjson.dumps(numbers))
+
+
+async def _save(store: Store, changes: list[Change]) -> None:
     async with store.calm.pipeline(transaction=True) as transaction:
         await transaction.watch(*(keys.account(change.account) for change in changes))
         for change in changes:
@@ -140,6 +160,3 @@ async def apply(store: Store, changes: list[Change]) -> None:
             await transaction.execute()
         except WatchError:
             raise StoreError("an account was changed by somebody else meanwhile: load again") from None
-    for change in changes:
-        if change.given_up:
-            await store.calm.fcall("ep1_disclaim", 1, keys.OWNERS, change.account, orjson.dumps(change.given_up))

@@ -22,8 +22,9 @@
 --   {"late": true, "now": ms}            the deadline has passed
 --   {"now", "day_end", "spent", "events", "results": [[0, session id, left in the window, tracking number or false, …]
 --                                                     [1, ms until the window has room]
---                                                     [2]  the budget is spent
---                                                     [3]  the account has no pool]}
+--                                                     [2, left in the window]  the budget is spent
+--                                                     [3, left in the window]  the account has no pool]}
+--   a tracking number leased from another pool than the one asked for stands as "number/index of its pool"
 --   events: leases granted, renewed, recycled; numbers on page left as they are, and shown a shared number
 
 local HEAD = 6           -- keys before the pools'
@@ -159,9 +160,9 @@ end
 local Pool = {}
 Pool.__index = Pool
 
-function Pool.of(settings, free_key, leased_key, granted_key)
+function Pool.of(index, settings, free_key, leased_key, granted_key)
   return setmetatable({
-    name = settings[1], idle = settings[2], max = settings[3], cooldown = settings[4],
+    index = index, name = settings[1], idle = settings[2], max = settings[3], cooldown = settings[4],
     overflow = settings[5], shared = settings[6],
     free_key = free_key, leased_key = leased_key, granted_key = granted_key,
     want = 0,        -- numbers that this batch may need
@@ -179,9 +180,14 @@ end
 local function member_of(number, session) return number .. ':' .. session end
 local function number_of(member) return member:sub(1, member:find(':', 1, true) - 1) end
 
+local function members_of(set)
+  local values = {}
+  for value in pairs(set) do values[#values + 1] = value end
+  return values
+end
+
 function Pool:read_ends()
-  local members = {}
-  for member in pairs(self.asked) do members[#members + 1] = member end
+  local members = members_of(self.asked)
   for first = 1, #members, UNPACK do
     local last = math.min(first + UNPACK - 1, #members)
     local ends = redis.call('ZMSCORE', self.leased_key, unpack(members, first, last))
@@ -276,7 +282,7 @@ end
 
 function Pool:grant(number, session, now)
   local member = member_of(number, session)
-  self.taken[number], self.release[number] = true, nil
+  self.taken[number], self.release[number], self.drop[member] = true, nil, nil
   self.ends[member] = now + self.idle
   self.lease[member] = now + self.idle
   if self.overflow == 'recycle' then
@@ -294,19 +300,11 @@ local function pairs_of(scores)
   return values
 end
 
-local function keys_of(set, except)
-  local values = {}
-  for value in pairs(set) do
-    if not (except and except[value]) then values[#values + 1] = value end
-  end
-  return values
-end
-
 function Pool:write()
-  local dropped = keys_of(self.drop, self.lease)
+  local dropped = members_of(self.drop)
   in_chunks('ZREM', self.leased_key, dropped, 1)
-  if self.overflow == 'recycle' then in_chunks('ZREM', self.granted_key, dropped, 1) end
-  in_chunks('ZREM', self.free_key, keys_of(self.taken), 1)
+  in_chunks('ZREM', self.granted_key, dropped, 1)  -- the pool may have recycled when the lease was granted
+  in_chunks('ZREM', self.free_key, members_of(self.taken), 1)
   in_chunks('ZADD', self.free_key, pairs_of(self.release), 2)
   in_chunks('ZADD', self.leased_key, pairs_of(self.lease), 2)
   in_chunks('ZADD', self.granted_key, pairs_of(self.begin), 2)
@@ -351,7 +349,7 @@ local function resolve(keys, args)
   local pools, pool_named = {}, {}
   for i, settings in ipairs(account.pools) do
     local at = HEAD + 3 * (i - 1)
-    pools[i] = Pool.of(settings, keys[at + 1], keys[at + 2], keys[at + 3])
+    pools[i] = Pool.of(i, settings, keys[at + 1], keys[at + 2], keys[at + 3])
     pool_named[settings[1]] = pools[i]
   end
 
@@ -373,9 +371,9 @@ local function resolve(keys, args)
     if not passed then
       results[i] = {BLOCKED, left}
     elseif not points:cover() then
-      results[i] = {SPENT}
+      results[i] = {SPENT, left}
     elseif #pools == 0 then
-      results[i] = {NO_POOL}
+      results[i] = {NO_POOL, left}
     else
       points:spend()
       results[i] = {OK, '', left}
@@ -383,7 +381,7 @@ local function resolve(keys, args)
     end
   end
 
-  -- Sessions: those that live, with the ends of their leases; and what visitors without one had before.
+  -- Sessions: those that live, with the ends of their leases; and what visitors had before who lack a lease.
   local wanted = {}
   for _, i in ipairs(accepted) do
     if requests[i][2] ~= '' then wanted[#wanted + 1] = requests[i][3] end
@@ -396,16 +394,16 @@ local function resolve(keys, args)
     local record = records[request[3]]
     if id ~= '' and record and record.ends > now then
       sessions[id] = sessions[id] or {id = id, key = request[3], ends = record.ends, leases = record.leases}
-    else
-      if request[6] > 0 then returning[#returning + 1] = request[6] end
     end
+    local session, leased = sessions[id], true
     for at = FIRST_PAGE, #request, 2 do
-      local page = request[at]
-      local lease = sessions[id] and sessions[id].leases[page]
+      local lease = session and session.leases[request[at]]
       local pool = lease and pool_named[lease.pool]
       if pool then pool.asked[member_of(lease.number, id)] = true end
+      leased = leased and pool
       pools[request[at + 1]].want = pools[request[at + 1]].want + 1
     end
+    if request[6] > 0 and not leased then returning[#returning + 1] = request[6] end
   end
   for _, pool in ipairs(pools) do pool:read_ends() end
   local visitors = load_records(keys, returning)
@@ -426,7 +424,7 @@ local function resolve(keys, args)
     if not number then return nil end
     pool:grant(number, session.id, now)
     session.leases[page] = {pool = pool.name, number = number, since = now}
-    session.changed = true
+    session.changed, session.granted = true, true
     events.granted = events.granted + 1
     return number
   end
@@ -435,7 +433,7 @@ local function resolve(keys, args)
     local request, result = requests[i], results[i]
     local bare = request[7] == 1
     local session = sessions[request[2]]
-    local visitor = not session and request[6] > 0 and visitors[request[6]] or nil
+    local visitor = visitors[request[6]]
     local fresh = not session
     if fresh then
       session = {id = request[4], key = request[5], ends = 0, leases = {}}
@@ -468,13 +466,14 @@ local function resolve(keys, args)
           events.original = events.original + 1
         end
       end
-      result[#result + 1] = number
+      local other = kind == 'lease' and number and holder and session.leases[page] == lease and holder ~= pool
+      result[#result + 1] = other and number .. '/' .. holder.index or number
       if number then shown[#shown + 1] = '"' .. page .. '":["' .. number .. '","' .. kind .. '"]' end
     end
     if not bare then
       if fresh then session.changed = true end
       sessions[session.id] = session
-      if session.changed and request[6] > 0 then changed_visitors[request[6]] = session end
+      if session.granted and request[6] > 0 then changed_visitors[request[6]] = session end
       visits[#visits + 1] = '{"session":"' .. session.id .. '","new":' .. tostring(fresh)
         .. ',"numbers":{' .. table.concat(shown, ',') .. '},"visit":' .. args[4 + i] .. '}'
     end
@@ -494,10 +493,11 @@ local function resolve(keys, args)
     end
   end
   for index, session in pairs(changed_visitors) do
-    local had = {}
+    local had = visitors[index] or {}
     for page, lease in pairs(session.leases) do
-      had[page] = {pool = lease.pool, number = lease.number, session = session.id}
+      had[page] = {pool = lease.pool, number = lease.number, session = session.id, since = lease.since}
     end
+    bound(had)
     redis.call('SET', keys[index], cmsgpack.pack(had), 'PX', string.format('%.0f', account.visitor_ttl))
   end
   if #visits > 0 then

@@ -191,6 +191,34 @@ async def test_a_returning_visitor_gets_the_previous_number_if_it_is_free(desk: 
     assert last(await desk.ask("x", PAGE, visitor="me")) == "52"  # 53 is leased to the other session of mine
 
 
+async def test_a_visitor_is_remembered_page_by_page(desk: Desk) -> None:
+    await desk.load(pool(cooldown="0s"))
+    first = await desk.ask("x", PAGE, visitor="me")
+    await desk.ask("x", OTHER_PAGE, first.session_id, visitor="me")
+    desk.clock.advance(3600)
+    again = await desk.ask("x", PAGE, visitor="me")
+    assert last(again) == "51"
+    desk.clock.advance(3600)
+    assert last(await desk.ask("x", OTHER_PAGE, visitor="me")) == "52"
+
+
+async def test_a_pool_that_begins_to_recycle_again_ends_no_lease_but_a_live_one(desk: Desk) -> None:
+    await desk.load(pool(overflow="recycle", cooldown="0s"))
+    for _ in range(3):
+        await desk.ask("x", PAGE)
+    desk.clock.advance(3600)
+    await desk.load(pool(overflow="original", cooldown="0s"))
+    desk.store.forget("x")
+    for _ in range(3):
+        await desk.ask("x", PAGE)
+    await desk.load(pool(overflow="recycle", cooldown="0s"))
+    desk.store.forget("x")
+    assert await desk.redis.zcard(keys.pool("x", "p")[2]) == 0
+    await desk.ask("x", PAGE)
+    members = await desk.redis.zrange(keys.pool("x", "p")[1], 0, -1)
+    assert len({member.split(":")[0] for member in members}) == len(members) == 3
+
+
 async def test_a_visitors_number_that_another_has_is_not_taken_away(desk: Desk) -> None:
     await desk.load(pool(numbers=["+493015981151", "+493015981152"], cooldown="0s"))
     await desk.ask("x", PAGE, visitor="me")

@@ -33,6 +33,7 @@ MALFORMED = [
     pytest.param(GOOD + b"x", "Malformed JSON", id="trailing garbage"),
     pytest.param(b"[" * 20 + b"]" * 20, "Malformed JSON", id="20 levels of array"),
     pytest.param(b'{"a":' * 20 + b"1" + b"}" * 20, "Missing parameter: advId", id="20 levels of object"),
+    pytest.param(b'{"a":' * 1020 + b"1" + b"}" * 1020, "Malformed JSON", id="1,020 levels of object"),
     pytest.param(b"[" * 8000 + b"]" * 8000, "Malformed JSON", id="8,000 levels"),
     pytest.param(
         orjson.dumps(web_request(extra={"a": {"b": {}}})),
