@@ -43,12 +43,10 @@ def read_address(text: str) -> Address | None:
 
 
 def _client(address: Address) -> Client:
-    counted = 32 if address.version == 4 else 64
-    kept = 24 if address.version == 4 else 48
-    return Client(
-        str(ipaddress.ip_network((address, counted), strict=False)).removesuffix("/32"),
-        str(ipaddress.ip_network((address, kept), strict=False).network_address),
-    )
+    if address.version == 4:
+        return Client(str(address), str(ipaddress.IPv4Address(int(address) >> 8 << 8)))
+    whole = int(address)
+    return Client(f"{ipaddress.IPv6Address(whole >> 64 << 64)}/64", str(ipaddress.IPv6Address(whole >> 80 << 80)))
 
 
 @functools.lru_cache(_ADDRESSES_KEPT)

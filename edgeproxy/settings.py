@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     drain_s: float = Field(5, ge=0, description="s between failing readiness and closing the ports, on SIGTERM")
     grace_s: float = Field(30, ge=0, description="s that requests in flight may then take")
     bad_signatures_per_minute: int = Field(
-        60, ge=1, description="bad signatures of one IP after which its unknown accounts are not looked up"
+        60, ge=1, description="bad signatures of one IP after which its unknown accounts are looked up once a second"
     )
     access_log: bool = Field(False, description="a JSON line to stdout for each request")
 

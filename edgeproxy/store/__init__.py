@@ -147,11 +147,11 @@ class Store:
         failed = [reply for reply in replies if isinstance(reply, Exception)]
         if len(failed) == len(replies):
             self._seen(started, failed[0])
-        elif not self.up:
+        else:
             self._seen(started, None)
-        if failed and started - self._failure_told > _TELL_AGAIN_S:
-            self._failure_told = started
-            _log.error("a call of the store failed: %s", failed[0])
+            if failed and started - self._failure_told > _TELL_AGAIN_S:
+                self._failure_told = started
+                _log.error("a call of the store failed: %s", failed[0])
         return [None if isinstance(reply, Exception) else reply for reply in replies]
 
     async def _pipeline(self, commands: list[tuple[Any, ...]]) -> list[Any]:

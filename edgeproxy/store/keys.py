@@ -1,7 +1,7 @@
 """Every key the gateway keeps in the store: its name, what it holds, and its TTL or the reason why it has none.
 
-All keys of an account carry the hash tag `{account}`, the limiter's, which spans accounts, a tag of their own. `TTLS` and
-`LASTING` are what the test that walks the keyspace goes by.
+All keys of an account carry the hash tag `{account}`; the limiter's, which spans accounts, have a tag of their own.
+`TTLS` and `LASTING` are what the test that walks the keyspace goes by.
 """
 
 RELEASE = "ep1"  # in every key, function library and function: two releases can serve side by side on one store

@@ -112,6 +112,15 @@ async def test_a_number_belongs_to_one_account(desk: Desk) -> None:
     assert await desk.redis.hget(keys.OWNERS, "+493015981191") is None
 
 
+async def test_a_number_moves_between_accounts_in_one_load(desk: Desk) -> None:
+    two = "accounts: {%s: {secrets: [s], region: DE, pools: {p: {replaces: all, numbers: [%s]}}},"
+    two += " %s: {secrets: [s], region: DE, pools: {p: {replaces: all, numbers: [%s]}}}}"
+    await desk.load(two % ("a", "+493015981151", "b", "+493015981152"))
+    await desk.load(two % ("a", "+493015981152", "b", "+493015981151"))
+    assert await inventory_of(desk, "a") == {"+493015981152": "pool:p"}
+    assert await desk.redis.hgetall(keys.OWNERS) == {"+493015981151": "b", "+493015981152": "a"}
+
+
 async def test_of_two_writers_one_is_refused_and_nothing_is_lost(desk: Desk) -> None:
     file = account_file.parse(accounts(p="[+493015981151]").encode())
     other = account_file.parse(accounts(p="[+493015981152]").encode())
@@ -120,6 +129,7 @@ async def test_of_two_writers_one_is_refused_and_nothing_is_lost(desk: Desk) -> 
     with pytest.raises(StoreError, match="load again"):
         await inventory.apply(desk.store, second)
     assert await inventory_of(desk, "x") == {"+493015981151": "pool:p"}
+    assert await desk.redis.hgetall(keys.OWNERS) == {"+493015981151": "x"}
 
 
 async def test_functions_of_another_release_are_not_replaced(desk: Desk) -> None:

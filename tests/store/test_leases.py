@@ -202,6 +202,24 @@ async def test_a_visitor_is_remembered_page_by_page(desk: Desk) -> None:
     assert last(await desk.ask("x", OTHER_PAGE, visitor="me")) == "52"
 
 
+async def test_a_page_without_a_lease_does_not_make_a_visitor_forgotten(desk: Desk) -> None:
+    await desk.load(pool(cooldown="0s"))
+    await desk.ask("x", PAGE, visitor="someone")
+    await desk.ask("x", PAGE, visitor="me")
+    desk.clock.advance(3600)
+    blog = await desk.ask("x", visitor="me")
+    assert last(await desk.ask("x", PAGE, blog.session_id, visitor="me")) == "52"
+
+
+async def test_a_number_of_another_pool_is_told_with_its_pool(desk: Desk) -> None:
+    pools = {name: {"replaces": "all", "numbers": [number]} for name, number in
+             (("p", "+493015981151"), ("q", "+493015981152"))}  # fmt: skip
+    await desk.load(orjson.dumps({"accounts": {"x": {"secrets": ["s"], "region": "DE", "pools": pools}}}).decode())
+    first = await desk.ask("x", PAGE, pool=1)
+    assert first.numbers == ["+493015981152"]
+    assert (await desk.ask("x", PAGE, first.session_id, pool=0)).numbers == ["+493015981152/2"]
+
+
 async def test_a_pool_that_begins_to_recycle_again_ends_no_lease_but_a_live_one(desk: Desk) -> None:
     await desk.load(pool(overflow="recycle", cooldown="0s"))
     for _ in range(3):
