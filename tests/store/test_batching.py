@@ -3,12 +3,13 @@
 import asyncio
 import time
 
+import orjson
 import pytest
 import redis
 
 from edgeproxy.errors import Kind
-from edgeproxy.store import Ask, Store
-from edgeproxy.store.batching import BATCH_MOST
+from edgeproxy.store import Ask, Store, keys
+from edgeproxy.store.batching import BATCH_MOST, _Batch, _Plan
 from tests.conftest import DEMO, Clock, Desk, far
 
 PAGE = "+493015981100"
@@ -63,7 +64,22 @@ async def test_an_answer_is_there_by_the_deadline_with_a_frozen_store(desk: Desk
     assert (await desk.store.resolve(demo, ask(4), far())).refused is None
 
 
-async def test_a_call_that_the_store_comes_to_too_late_does_nothing(store_url: str) -> None:
+@pytest.mark.parametrize(("deadline", "spent"), [(-1, "1"), (0, "2"), (1, "2")])
+async def test_a_call_that_the_store_comes_to_after_its_deadline_does_nothing(
+    desk: Desk, deadline: int, spent: str
+) -> None:
+    await desk.load(DEMO)
+    demo = await desk.account("demo")
+    await desk.store.resolve(demo, ask(1), far())
+    batch = _Batch(_Plan(demo, desk.clock.now, 1))
+    batch.add(ask(2), asyncio.get_running_loop().create_future())
+    reply = orjson.loads(await desk.redis.execute_command(*batch.command(desk.clock.now, desk.clock.now + deadline)))
+    assert ("late" in reply) == (deadline < 0)
+    assert reply["now"] == desk.clock.now
+    assert await desk.redis.hget(keys.points("demo"), "spent") == spent
+
+
+async def test_a_request_that_was_given_up_is_not_spent(store_url: str) -> None:
     async with Store(store_url) as store:
         await store.load_functions()
         await Desk(store, Clock(), iter(())).load(DEMO)

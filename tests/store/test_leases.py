@@ -50,6 +50,16 @@ async def test_a_lease_ends_after_the_idle_time_and_its_number_cools_down(desk: 
     assert second.session_id != first.session_id
 
 
+async def test_a_lease_has_ended_for_its_own_session_too(desk: Desk) -> None:
+    await desk.load(pool(numbers=["+493015981151"]))
+    first = await desk.ask("x", PAGE)
+    desk.clock.advance(1800 - 0.001)
+    assert last(await desk.ask("x", PAGE, first.session_id)) == "51"
+    desk.clock.advance(1800)
+    late = await desk.ask("x", PAGE, first.session_id)
+    assert (late.session_id, last(late)) == (first.session_id, False)
+
+
 async def test_a_lease_ends_at_its_longest_life_however_busy_the_session(desk: Desk) -> None:
     await desk.load(pool(max_ttl="2h", numbers=["+493015981151", "+493015981152"]))
     first = await desk.ask("x", PAGE)
