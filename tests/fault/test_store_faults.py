@@ -52,6 +52,8 @@ class Load:
         self._client = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         self._tasks = [asyncio.create_task(self._ask(number)) for number in range(CLIENTS)]
         await asyncio.sleep(0.7)
+        self.answers.clear()  # a fresh worker's first answers may be late by themselves
+        await asyncio.sleep(0.5)
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -93,6 +95,7 @@ class Load:
 async def test_a_frozen_store_makes_no_answer_late(store: EmbeddedStore, serve: Running, tmp_path: Path) -> None:
     async with Load(serve.edge) as load:
         assert set(load.seen()) == {"success"}
+        logged = len((tmp_path / "log").read_text())
         os.kill(store.pid, signal.SIGSTOP)
         frozen = time.monotonic()
         try:
@@ -106,7 +109,7 @@ async def test_a_frozen_store_makes_no_answer_late(store: EmbeddedStore, serve: 
     took = sorted(took for took, _ in meanwhile)
     assert took[-1] < 0.060 + 0.040, took[-10:]  # the last 40 ms are the test's own: it shares two cores
     assert took[len(took) * 9 // 10] < 0.060
-    log = (tmp_path / "log").read_text()
+    log = (tmp_path / "log").read_text()[logged:]
     assert log.count("the store is unavailable") == 1
     assert log.count("the store answers again") == 1
 
