@@ -16,7 +16,7 @@ import redis
 from edgeproxy.resolve import signature
 from edgeproxy.store.embedded import EmbeddedStore
 from tests.conftest import DEMO, web_request
-from tests.processes import Running, run, started
+from tests.processes import Running, pasted, run, started
 
 pytestmark = pytest.mark.slow
 
@@ -109,6 +109,10 @@ async def test_a_frozen_store_makes_no_answer_late(store: EmbeddedStore, serve: 
     took = sorted(took for took, _ in meanwhile)
     assert took[-1] < 0.060 + 0.040, took[-10:]  # the last 40 ms are the test's own: it shares two cores
     assert took[len(took) * 9 // 10] < 0.060
+    metrics = pasted(f"curl -s {serve.manage}/metrics").splitlines()
+    counted = dict(line.rsplit(" ", 1) for line in metrics if line.startswith("edgeproxy_request_seconds_"))
+    within = counted['edgeproxy_request_seconds_bucket{le="0.06"}']
+    assert within == counted["edgeproxy_request_seconds_count"]  # by the gateway's clock: every answer, without margin
     log = (tmp_path / "log").read_text()[logged:]
     assert log.count("the store is unavailable") == 1
     assert log.count("the store answers again") == 1
