@@ -4,6 +4,7 @@ A file is read whole or refused whole: `read` reports every error with its line.
 `+493015981151` stays a number with its plus sign and `010` keeps its zero.
 """
 
+import ipaddress
 import re
 import zoneinfo
 from collections.abc import Iterator
@@ -100,9 +101,19 @@ def _region(name: str) -> str:
     return name
 
 
+def _network(text: object) -> str:
+    try:
+        return str(ipaddress.ip_network(str(text)))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a network such as 192.0.2.0/24, nor an address") from None
+
+
 Number = Annotated[str, AfterValidator(_e164)]
 Duration = Annotated[int, BeforeValidator(_duration_ms), Field(gt=0, le=_DURATION_MOST_MS)]
 Replaces = Annotated[list[Number], BeforeValidator(_replaces)]
+Numbers = Annotated[list[str], BeforeValidator(_number_range)]  # one number, or a range spelled out
+Rest = Annotated[int, BeforeValidator(_duration_ms), Field(le=_DURATION_MOST_MS)]  # may be 0
+CustomField = Annotated[str, Field(pattern=r"^custom_([1-9]|1[0-9]|20)$")]
 Texts = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
 
@@ -133,11 +144,11 @@ class PoolEntry(_Entry):
     """One pool under `pools:`; see `model.Pool`."""
 
     replaces: Replaces  # empty: all
-    numbers: Annotated[list[Annotated[list[str], BeforeValidator(_number_range)]], Field(min_length=1)]
+    numbers: Annotated[list[Numbers], Field(min_length=1)]
     pattern: str | None = None
     idle_ttl: Duration = 30 * 60_000
     max_ttl: Duration = 24 * 3_600_000
-    cooldown: Annotated[int, BeforeValidator(_duration_ms), Field(le=_DURATION_MOST_MS)] = 15 * 60_000
+    cooldown: Rest = 15 * 60_000
     overflow: Overflow = "original"
     shared_number: Number | None = None
     match: MatchEntry | None = None
@@ -177,6 +188,13 @@ class LimitEntry(_Entry):
     by: Literal["client", "signed"] = "client"
 
 
+class CustomFieldsEntry(_Entry):
+    """`custom_fields:`, which of `custom_1` to `custom_20` are defined (CONTRACT §3)."""
+
+    customers: list[CustomField] = []
+    sources: list[CustomField] = []
+
+
 class AccountEntry(_Entry):
     """One account under `accounts:`; see `model.Account`."""
 
@@ -189,6 +207,11 @@ class AccountEntry(_Entry):
     visits_kept: Duration = 3_600_000
     pools: dict[Annotated[str, Field(pattern=f"^{ACCOUNT_NAME.pattern}$")], PoolEntry] = {}
     displays: dict[Number, Annotated[str, Field(min_length=1, max_length=64)]] = {}
+    numbers: list[Numbers] = []
+    networks: list[Annotated[str, BeforeValidator(_network)]] = []
+    quarantine: Rest = 60 * 86_400_000
+    calls_kept: Duration = 90 * 86_400_000
+    custom_fields: CustomFieldsEntry = CustomFieldsEntry()
 
     @field_validator("displays")
     @classmethod
@@ -211,6 +234,13 @@ class AccountEntry(_Entry):
             "visitor_ttl_ms": self.visitors_kept,
             "visits_kept_ms": self.visits_kept,
             "displays": self.displays,
+            "networks": self.networks,
+            "quarantine_ms": self.quarantine,
+            "calls_kept_ms": self.calls_kept,
+            "custom_fields": {
+                "customers": _in_order(self.custom_fields.customers),
+                "sources": _in_order(self.custom_fields.sources),
+            },
             "pools": {
                 name: {
                     "replaces": sorted(set(pool.replaces)),
@@ -226,9 +256,17 @@ class AccountEntry(_Entry):
             },
         }
 
-    def numbers(self) -> dict[str, str]:
+    def pooled_numbers(self) -> dict[str, str]:
         """Every tracking number to lease, with the name of its pool."""
         return {number: name for name, pool in self.pools.items() for number in pool.all_numbers()}
+
+    def other_numbers(self) -> list[str]:
+        """Every number in no pool: sources and static numbers are made of these."""
+        return [number for numbers in self.numbers for number in numbers]
+
+
+def _in_order(custom_fields: list[str]) -> list[str]:
+    return sorted(set(custom_fields), key=lambda name: int(name.removeprefix("custom_")))
 
 
 class AccountFile(_Entry):
@@ -317,12 +355,14 @@ def _line(node: yaml.Node, place: tuple[int | str, ...]) -> int:
 def _number_conflicts(file: AccountFile, root: yaml.Node) -> Iterator[FileError]:
     owners: dict[str, str] = {}
     for account, entry in file.accounts.items():
-        shown: set[str] = set()
+        places: list[tuple[str, list[list[str]], tuple[str, ...]]] = [(account, entry.numbers, ("numbers",))]
         for name, pool in entry.pools.items():
-            owner = f"{account}.{name}"
             shared = [pool.shared_number] if pool.shared_number else []
-            for index, numbers in enumerate([*pool.numbers, shared]):
-                line = _line(root, ("accounts", account, "pools", name, "numbers", index))
+            places.append((f"{account}.{name}", [*pool.numbers, shared], ("pools", name, "numbers")))
+        shown: set[str] = set()
+        for owner, ranges, place in places:
+            for index, numbers in enumerate(ranges):
+                line = _line(root, ("accounts", account, *place, index))
                 for number in numbers:
                     shown.add(number)
                     if number in owners:
@@ -331,4 +371,4 @@ def _number_conflicts(file: AccountFile, root: yaml.Node) -> Iterator[FileError]
         for number in entry.displays:
             if number not in shown:
                 line = _line(root, ("accounts", account, "displays", number))
-                yield FileError(line, f"displays: {number} is in no pool of {account}")
+                yield FileError(line, f"displays: {number} is no number of {account}")

@@ -18,6 +18,7 @@ from aiohttp.web_protocol import RequestHandler
 from redis.exceptions import RedisError
 
 from edgeproxy import telemetry
+from edgeproxy.partner import handler as partner
 from edgeproxy.resolve.answer import Answer
 from edgeproxy.resolve.handler import Handler
 from edgeproxy.resolve.wire import BODY_MOST
@@ -39,7 +40,6 @@ _LINGER_S = 2  # for the rest of a body that was refused
 _RETRY_S = 0.5  # between attempts to reach the store at start
 # What the contract names and nothing serves yet (CONTRACT §3): 501, never a made-up success.
 _NOT_SERVED = (
-    r"/{version:[0-9.]+}/{resource:(?:miscellaneous|customers|sources|statistics)\b.*}",
     "/phone-service/v1/api/calltracking/ad-platform/phone/{method}",
     "/calls{rest:(?:/.*)?}",
 )
@@ -144,7 +144,9 @@ class Gateway:
         await manage.setup()
         loop = asyncio.get_running_loop()
         edge_listener = await loop.create_server(edge, sock=self._edge)
-        manage_listener = await loop.create_server(cast("web.Server", manage.server), sock=self._manage)
+        manage_listener = await loop.create_server(
+            cast("web.Server", manage.server), sock=self._manage, ssl=self._settings.manage_tls()
+        )
         try:
             yield
         finally:
@@ -160,12 +162,19 @@ class Gateway:
             await manage.cleanup()
 
     def _manage_app(self) -> web.Application:
-        app = web.Application()
+        app = web.Application(client_max_size=partner.BODY_MOST)
+        partner_api = partner.PartnerAPI(self._store, self._settings, self._counts)
         app.add_routes(
             [
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),
+                web.route(
+                    "*",
+                    r"/{version:[0-9][0-9.]*}/{path:.*}",
+                    partner_api.handle,
+                    expect_handler=partner.leave_expectation,
+                ),
                 *(web.route("*", path, _not_implemented) for path in _NOT_SERVED),
             ]
         )

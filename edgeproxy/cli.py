@@ -1,10 +1,11 @@
-"""The command line: serve, demo, load, check, sign."""
+"""The command line: serve, demo, load, user, check, sign."""
 
 import asyncio
 import contextlib
 import shlex
 import sys
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,15 +15,22 @@ import orjson
 from redis.exceptions import RedisError
 
 from edgeproxy import __version__, account_file, telemetry
+from edgeproxy import demo as demo_data
 from edgeproxy import settings as settings_module
 from edgeproxy.account_file import AccountFile, AccountFileError
+from edgeproxy.errors import Fault
+from edgeproxy.model import ACCOUNT_NAME
+from edgeproxy.partner import digest
 from edgeproxy.resolve import signature
 from edgeproxy.settings import Settings, SettingsError
 from edgeproxy.store import Store, StoreError, inventory
 from edgeproxy.store.embedded import EmbeddedStore, EmbeddedStoreError
+from edgeproxy.store.partner import Partner, User
 from edgeproxy.supervisor import Supervisor
 
 _SKEW_MOST_MS = 60_000
+_PASSWORD_LEAST = 8
+_PATIENCE_S = 5
 _LOOPBACK = ["127.0.0.0/8", "::1/128"]
 
 
@@ -41,13 +49,13 @@ def serve(workers: int | None, port: int | None, manage_port: int | None) -> Non
     settings = _settings(workers=workers, port=port, manage_port=manage_port)
     telemetry.log_to_stderr()
     if settings.store_url is not None:
-        _supervise(settings, settings.store_url.get_secret_value(), None, ())
+        _supervise(settings, settings.store_url.get_secret_value(), None)
         return
     directory = _embedded_directory(settings)
     click.echo(f"no EDGEPROXY_STORE_URL: the embedded store, in {directory}, for this machine alone", err=True)
     with _embedded(directory) as embedded:
         _run(_prepare(embedded.url, None))
-        _supervise(settings, embedded.url, embedded, ())
+        _supervise(settings, embedded.url, embedded)
 
 
 @main.command()
@@ -64,6 +72,7 @@ def demo(port: int, manage_port: int, data_dir: Path | None, workers: int | None
         manage_port=manage_port,
         workers=workers,
         trusted_proxies=_LOOPBACK,
+        allow_plain_http=True,
         drain_s=0,
     )
     telemetry.log_to_stderr()
@@ -71,7 +80,12 @@ def demo(port: int, manage_port: int, data_dir: Path | None, workers: int | None
         accounts = account_file.read(path)
     with _embedded(data_dir or settings.data_dir / "demo") as embedded:
         _run(_prepare(embedded.url, accounts))
-        _supervise(settings, embedded.url, embedded, (_example,))
+        _supervise(
+            settings,
+            embedded.url,
+            embedded,
+            lambda edge, manage: (_example(edge), _partner_example(manage, settings.api_version)),
+        )
 
 
 @main.command()
@@ -103,6 +117,45 @@ def load(file: Path, dry_run: bool) -> None:
 def sign(key: str, file: Any) -> None:
     """Print the signature of a request body (HMAC-SHA1, for X-SIGN) from FILE, or from standard input."""
     click.echo(signature.sign(file.read(), key.encode()))
+
+
+@main.group()
+def user() -> None:
+    """Users of the partner API: who may ask for an account, and with which password."""
+
+
+@user.command("add")
+@click.argument("name")
+@click.option("--account", required=True, help="The account that the user asks for.")
+def add_user(name: str, account: str) -> None:
+    """Add the user NAME, or give it another password or account. Asks for the password, or reads it from a pipe."""
+    if not ACCOUNT_NAME.fullmatch(name):
+        _fail("a user's name has 1 to 64 letters, digits, dots, dashes and underscores")
+    if sys.stdin.isatty():
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    if len(password) < _PASSWORD_LEAST:
+        _fail(f"the password has less than {_PASSWORD_LEAST} characters")
+    hashes = {algorithm: digest.ha1(algorithm, name, digest.REALM, password) for algorithm in digest.OFFERED}
+    _run(_save_user(_store_url(_settings()), name, User(account, hashes)))
+    click.echo(f"{name} may ask for {account}")
+
+
+@user.command("remove")
+@click.argument("name")
+def remove_user(name: str) -> None:
+    """Remove the user NAME; its next request is refused."""
+    if not _run(_of_partner(_store_url(_settings()), lambda partner: partner.remove_user(name))):
+        _fail(f"there is no user {name}")
+    click.echo(f"{name} is removed")
+
+
+@user.command("list")
+def list_users() -> None:
+    """List all users with their accounts."""
+    for name, account in _run(_of_partner(_store_url(_settings()), lambda partner: partner.users())).items():
+        click.echo(f"{name} {account}")
 
 
 @main.command()
@@ -166,6 +219,8 @@ def _run(work: Any) -> Any:
         _fail(f"the store cannot be used: {error}")
     except StoreError as error:
         _fail(str(error))
+    except Fault as fault:
+        _fail(f"the store cannot be used: {fault.text}")
 
 
 async def _prepare(url: str, accounts: AccountFile | None) -> None:
@@ -174,6 +229,7 @@ async def _prepare(url: str, accounts: AccountFile | None) -> None:
         await store.load_functions(replace=True)
         if accounts is not None:
             await inventory.apply(store, await inventory.compare(store, accounts))
+            await demo_data.fill(store)
 
 
 async def _load(url: str, accounts: AccountFile, dry_run: bool) -> list[inventory.Change]:
@@ -184,23 +240,42 @@ async def _load(url: str, accounts: AccountFile, dry_run: bool) -> list[inventor
         return changes
 
 
+async def _of_partner(url: str, work: Callable[[Partner], Awaitable[Any]]) -> Any:
+    async with Store(url) as store:
+        return await work(Partner(store))
+
+
+async def _save_user(url: str, name: str, user: User) -> None:
+    async with Store(url) as store:
+        if await store.account(user.account, time.monotonic() + _PATIENCE_S) is None:
+            raise StoreError(f"there is no account {user.account}")
+        await Partner(store).save_user(name, user)
+
+
 async def _facts(url: str) -> Any:
     async with Store(url) as store:
         return await store.facts()
 
 
-def _supervise(settings: Settings, store_url: str, embedded: EmbeddedStore | None, say: Any) -> None:
+def _supervise(
+    settings: Settings,
+    store_url: str,
+    embedded: EmbeddedStore | None,
+    say: Callable[[str, str], Sequence[str]] = lambda edge, manage: (),
+) -> None:
     try:
         supervisor = Supervisor(settings, store_url, embedded)
     except OSError as error:
         _fail(f"cannot listen on ports {settings.port} and {settings.manage_port}: {error.strerror}")
     edge = f"http://{_reachable(settings.host)}:{supervisor.edge_port}"
+    scheme = "http" if settings.manage_tls() is None else "https"
+    manage = f"{scheme}://{_reachable(settings.manage_host)}:{supervisor.manage_port}"
     if embedded is not None:
         click.echo(f"store: {store_url}")
     click.echo(f"edge: {edge}")
-    click.echo(f"manage: http://{_reachable(settings.manage_host)}:{supervisor.manage_port}")
-    for line in say:
-        click.echo(line(edge))
+    click.echo(f"manage: {manage}")
+    for line in say(edge, manage):
+        click.echo(line)
     sys.stdout.flush()
     supervisor.run(on_ready=lambda: click.echo("ready"))
 
@@ -208,6 +283,11 @@ def _supervise(settings: Settings, store_url: str, embedded: EmbeddedStore | Non
 def _reachable(host: str) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - shown, not bound
     return f"[{host}]" if ":" in host else host
+
+
+def _partner_example(manage: str, version: str) -> str:
+    user = shlex.quote(f"{demo_data.USER}:{demo_data.PASSWORD}")
+    return f"curl -sS --digest -u {user} {manage}/{version}/customers"
 
 
 def _example(edge: str) -> str:

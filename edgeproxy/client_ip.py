@@ -16,6 +16,7 @@ Header = Literal["x-forwarded-for", "forwarded"]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _FORWARDED_FOR = re.compile(r'(?:^|;)\s*for\s*=\s*(?:"([^"]*)"|([^;\s"]*))\s*(?=;|$)', re.IGNORECASE)
+_FORWARDED_PROTO = re.compile(r'(?:^|;)\s*proto\s*=\s*(?:"([^"]*)"|([^;\s"]*))\s*(?=;|$)', re.IGNORECASE)
 _NO_ADDRESS = ipaddress.IPv6Address(0)
 _ADDRESSES_KEPT = 65_536
 _REMEMBERED_MOST = 128  # characters of a header line that is remembered: what comes before is the client's to lengthen
@@ -66,6 +67,26 @@ class ClientIP:
 
     def _is_trusted(self, address: Address) -> bool:
         return any(address in network for network in self._trusted)
+
+    def address(self, peer: str | None, values: tuple[str, ...]) -> Address:
+        """The client's whole address, by the same walk as `find`."""
+        return self._walk(peer, values)
+
+    def is_https(self, peer: str | None, values: tuple[str, ...]) -> bool | None:
+        """Tell whether the proxy at `peer` says that its client came by HTTPS; None if it says nothing, or is not
+        trusted.
+
+        `values` are the lines of `X-Forwarded-Proto`, or of `Forwarded` where that is the header trusted proxies write;
+        the last entry is the peer's own.
+        """
+        address = read_address(peer) if peer else None
+        if not values or (peer and (address is None or not self._is_trusted(address))):
+            return None
+        said = values[-1].rpartition(",")[2]
+        if self.header == "forwarded":
+            found = _FORWARDED_PROTO.search(said)
+            said = (found[1] or found[2] or "") if found else ""
+        return said.strip().lower() == "https"
 
     def find(self, peer: str | None, values: tuple[str, ...]) -> Client:
         """The client; `peer` is the socket's address, `values` the header's lines in order.

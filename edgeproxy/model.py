@@ -2,6 +2,7 @@
 
 import fnmatch
 import functools
+import ipaddress
 import re
 import zoneinfo
 from dataclasses import dataclass
@@ -109,6 +110,10 @@ class Account:
     visits_kept_ms: int
     pools: tuple[Pool, ...]
     displays: dict[str, str]  # tracking number → its own display text
+    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]  # from where the partner API may be called
+    quarantine_ms: int  # how long a source's number rests after it
+    calls_kept_ms: int
+    custom_fields: dict[str, tuple[str, ...]]  # of `customers` and `sources`: those defined at set-up
 
     def __repr__(self) -> str:
         return f"Account({self.name!r}, version={self.version}, pools={[pool.name for pool in self.pools]})"
@@ -149,6 +154,10 @@ class Account:
             visits_kept_ms=config["visits_kept_ms"],
             pools=pools,
             displays=config["displays"],
+            networks=tuple(map(ipaddress.ip_network, config["networks"])),
+            quarantine_ms=config["quarantine_ms"],
+            calls_kept_ms=config["calls_kept_ms"],
+            custom_fields={resource: tuple(names) for resource, names in config["custom_fields"].items()},
         )
 
     def session_idle_ms(self) -> int:

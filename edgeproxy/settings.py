@@ -5,12 +5,13 @@ Every fault is reported at once; a secret is never printed.
 
 import ipaddress
 import os
+import ssl
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -72,6 +73,22 @@ class Settings(BaseSettings):
     bad_signatures_per_minute: int = Field(
         60, ge=1, description="bad signatures of one IP after which its unknown accounts are looked up once a second"
     )
+    api_version: str = Field(
+        "2.4.9", pattern=r"^[0-9]+(\.[0-9]+)*$", description="version in the paths of the partner API"
+    )
+    bad_logins_per_minute: int = Field(
+        20, ge=1, le=100_000, description="failed logins of one IP to the partner API after which it is refused"
+    )
+    allow_plain_http: bool = Field(
+        False, description="take partner requests from this machine (loopback) over plain HTTP; others need HTTPS"
+    )
+    manage_tls_certificate: Path | None = Field(
+        None, description="PEM file of the manage port's certificate chain; without it, a proxy has to speak HTTPS"
+    )
+    manage_tls_key: Path | None = Field(None, description="PEM file of its private key")
+    durable_replicas: int = Field(
+        0, ge=0, le=10, description="replicas that must have a partner's write before it is acknowledged"
+    )
     access_log: bool = Field(False, description="a JSON line to stdout for each request")
 
     @field_validator("store_url")
@@ -86,6 +103,28 @@ class Settings(BaseSettings):
             if not known:
                 raise ValueError("expected redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH")
         return url
+
+    @model_validator(mode="after")
+    def _usable_certificate(self) -> Self:
+        self.manage_tls()
+        return self
+
+    def manage_tls(self) -> ssl.SSLContext | None:
+        """The TLS of the manage port, if it has any of its own.
+
+        Raises:
+            ValueError: the files cannot be used.
+        """
+        if self.manage_tls_certificate is None and self.manage_tls_key is None:
+            return None
+        if self.manage_tls_certificate is None or self.manage_tls_key is None:
+            raise ValueError("a certificate and a key go together")
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            context.load_cert_chain(self.manage_tls_certificate, self.manage_tls_key)
+        except (OSError, ssl.SSLError) as error:
+            raise ValueError(f"the certificate and its key cannot be used: {error}") from None
+        return context
 
     @classmethod
     def settings_customise_sources(
@@ -118,7 +157,7 @@ def load(**overrides: Any) -> Settings:
         settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as invalid:
         for error in invalid.errors(include_url=False, include_input=False, include_context=False):
-            name, *place = error["loc"]
+            name, *place = error["loc"] or ("manage_tls_certificate",)
             where = PREFIX + str(name).upper() + "".join(f"[{step}]" for step in place if isinstance(step, int))
             fault = f"{where}: {error['msg'].removeprefix('Value error, ')}"
             faults += [fault] if fault not in faults else []

@@ -26,6 +26,8 @@ EVENTS = ("granted", "renewed", "recycled", "original", "shared")
 LATENCY_MS = (1, 2, 3, 5, 7.5, 10, 15, 20, 30, 40, 50, 60, 100)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
+PARTNER_STATUSES = (200, 400, 401, 403, 404, 405, 500, 501, 503)  # all that the partner API answers with
+
 _STARTING, READY, DRAINING = 0.0, 1.0, 2.0
 
 _CELLS = (
@@ -35,6 +37,7 @@ _CELLS = (
     "latency_sum",
     *(f"batch:{bound}" for bound in (*BATCH_SIZES, "inf")),
     "batch_sum",
+    *(f"partner:{status}" for status in PARTNER_STATUSES),
     "crawlers",
     "from_memory",
     "unread_bodies",
@@ -86,6 +89,12 @@ class Board:
             ("unread_bodies", "Requests whose body did not arrive."),
         ):
             yield CounterMetricFamily(f"edgeproxy_{cell}", text, value=self.total(cell))
+        partner = CounterMetricFamily(
+            "edgeproxy_partner_requests", "Requests of the partner API by HTTP status.", labels=["status"]
+        )
+        for status in PARTNER_STATUSES:
+            partner.add_metric([str(status)], self.total(f"partner:{status}"))
+        yield partner
         yield CounterMetricFamily("edgeproxy_worker_starts", "Worker processes started.", value=self.total("starts"))
         yield GaugeMetricFamily("edgeproxy_workers", "Worker processes of this node.", value=self.workers)
         yield GaugeMetricFamily(
@@ -131,6 +140,10 @@ class Counts:
         cells[_BATCH_SUM] += size
         for event in EVENTS:
             cells[_AT["event:" + event]] += events[event]
+
+    def partner_request(self, status: int) -> None:
+        """Count a request of the partner API that was answered with one of `PARTNER_STATUSES`."""
+        self._cells[_AT[f"partner:{status}"]] += 1
 
     def add(self, name: str) -> None:
         """Count one of `crawlers`, `from_memory`, `unread_bodies`, `starts`."""

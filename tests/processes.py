@@ -16,10 +16,11 @@ EDGEPROXY = str(Path(sys.executable).with_name("edgeproxy"))
 
 @dataclass
 class Running:
-    """A serving process: its lines on stdout up to `ready`, by their first word."""
+    """A serving process: its lines on stdout up to `ready`, and the first of each by its first word."""
 
     process: "subprocess.Popen[str]"
     said: dict[str, str] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
 
     @property
     def edge(self) -> str:
@@ -63,7 +64,8 @@ def started(
         deadline = time.monotonic() + 30
         for line in process.stdout:
             word, _, rest = line.rstrip("\n").partition(" ")
-            running.said[word] = rest
+            running.said.setdefault(word, rest)
+            running.lines.append(line.rstrip("\n"))
             if word == "ready":
                 break
             assert time.monotonic() < deadline, "not ready within 30 s"

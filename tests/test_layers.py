@@ -19,7 +19,9 @@ LEVELS = {
     "edgeproxy.client_ip": 1,
     "edgeproxy.store": 2,
     "edgeproxy.resolve": 3,
+    "edgeproxy.partner": 3,
     "edgeproxy.app": 4,
+    "edgeproxy.demo": 4,
     "edgeproxy.supervisor": 4.5,
     "edgeproxy.cli": 5,
 }
@@ -62,7 +64,7 @@ def test_imports_point_down(path: Path) -> None:
     ("library", "rooms"),
     [
         ("redis", {"edgeproxy.store", "edgeproxy.app", "edgeproxy.cli"}),
-        ("aiohttp", {"edgeproxy.resolve", "edgeproxy.app"}),
+        ("aiohttp", {"edgeproxy.resolve", "edgeproxy.partner", "edgeproxy.app"}),
     ],
 )
 def test_a_library_stays_in_its_rooms(library: str, rooms: set[str]) -> None:

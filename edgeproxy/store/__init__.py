@@ -24,7 +24,7 @@ from edgeproxy.store.batching import Ask, Batcher, Resolution
 
 __all__ = ["Ask", "Facts", "Resolution", "Store", "StoreError", "store_time"]
 
-LIBRARIES = ("resolve", "accounts")
+LIBRARIES = ("resolve", "accounts", "partner")
 OLDEST_REDIS = (7, 0)
 
 _log = logging.getLogger(__name__)
@@ -321,6 +321,11 @@ class Store:
             functions=functions,
             time_ms=seconds * 1000 + micros // 1000,
         )
+
+    @property
+    def clock(self) -> Callable[[], int]:
+        """What gives the `now_ms` of the store's functions."""
+        return self._clock
 
     @property
     def calm(self) -> "redis.asyncio.Redis":

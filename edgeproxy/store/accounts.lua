@@ -48,15 +48,16 @@ local function disclaim(keys, args)
   return 'OK'
 end
 
--- ep1_save_account: replaces an account's configuration and moves its numbers between pools, in one step.
--- A number that leaves a pool ends its lease; one that enters another pool keeps the cooldown it has.
+-- ep1_save_account: replaces an account's configuration and moves its numbers between pools and the free numbers that
+-- are in none, in one step. A number that leaves a pool ends its lease, and keeps the cooldown it has wherever it goes.
 --
--- KEYS  account, numbers, then three a pool (free, leased, granted)
+-- KEYS  account, numbers, free, then three a pool (free, leased, granted)
 -- ARGV  [1] now_ms: epoch ms; 0 is the store's own time
 --       [2] the account's name
 --       [3] the version that the caller read ("" where there was no account)
 --       [4] the configuration (JSON)
 --       [5] JSON [[pool, [number that leaves it, …], [number that enters it, …], its cooldown in ms], …], as in KEYS
+--       [6] JSON [[number that leaves the free ones, …], [number that enters them, …]]
 -- Reply: the account's version, or nil where another writer was faster: read again
 local function save(keys, args)
   local now = tonumber(args[1])
@@ -66,11 +67,17 @@ local function save(keys, args)
   end
   local version = redis.call('HGET', keys[1], 'version') or ''
   if version ~= args[3] then return false end
-  local pools = cjson.decode(args[5])
+  local pools, loose = cjson.decode(args[5]), cjson.decode(args[6])
 
   local ready = {}
+  for _, number in ipairs(loose[1]) do
+    local at = tonumber(redis.call('ZSCORE', keys[3], number) or nil)
+    ready[number] = at and at > now and at or nil
+    redis.call('ZREM', keys[3], number)
+    redis.call('HDEL', keys[2], number)
+  end
   for i, pool in ipairs(pools) do
-    local free, leased, granted = keys[3 * i], keys[3 * i + 1], keys[3 * i + 2]
+    local free, leased, granted = keys[3 * i + 1], keys[3 * i + 2], keys[3 * i + 3]
     local leaving = {}
     for _, number in ipairs(pool[2]) do
       leaving[number] = true
@@ -98,9 +105,18 @@ local function save(keys, args)
       states[#states + 1] = number
       states[#states + 1] = 'pool:' .. pool[1]
     end
-    in_chunks('ZADD', keys[3 * i], free)
+    in_chunks('ZADD', keys[3 * i + 1], free)
     in_chunks('HSET', keys[2], states)
   end
+  local free, states = {}, {}
+  for _, number in ipairs(loose[2]) do
+    free[#free + 1] = string.format('%.0f', ready[number] or 0)
+    free[#free + 1] = number
+    states[#states + 1] = number
+    states[#states + 1] = 'free'
+  end
+  in_chunks('ZADD', keys[3], free)
+  in_chunks('HSET', keys[2], states)
   version = string.format('%d', tonumber(version ~= '' and version or 0) + 1)
   redis.call('HSET', keys[1], 'version', version, 'config', args[4])
   redis.call('PUBLISH', 'ep1:changed', args[2])

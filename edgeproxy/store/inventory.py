@@ -10,7 +10,9 @@ from edgeproxy.account_file import AccountEntry, AccountFile
 from edgeproxy.store import Store, StoreError, keys
 
 _SETTINGS_SHOWN = ("region", "timezone", "points_daily", "costs", "per_second", "limit_by", "visitor_ttl_ms",
-                   "visits_kept_ms")  # fmt: skip
+                   "visits_kept_ms", "networks", "quarantine_ms", "calls_kept_ms", "custom_fields")  # fmt: skip
+_FREE = "free"
+_POOL = "pool:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class Change:
     version: str  # what the store had when it was compared; "" where it had no such account
     config: bytes = field(repr=False)  # it holds secrets
     moves: dict[str, tuple[list[str], list[str], int]]  # pool → numbers that leave, numbers that enter, cooldown ms
+    free: tuple[list[str], list[str]]  # numbers that leave and that enter the free ones
     owned: list[str]  # every number that the account is to own
     claimed: list[str]  # those of them that it did not have
     given_up: list[str]
@@ -31,13 +34,14 @@ async def compare(store: Store, file: AccountFile) -> list[Change]:
     """What loading the file would change; accounts that are as the file says are left out.
 
     Raises:
+        StoreError: a number cannot be moved or given up, because a source uses it.
         RedisError, OSError: the store cannot be reached.
     """
     changes = []
     for name, entry in file.accounts.items():
         version, config = await store.calm.hmget(keys.account(name), ["version", "config"])
         held = await store.calm.hgetall(keys.numbers(name))
-        inventory = {str(number): str(state).removeprefix("pool:") for number, state in held.items()}
+        inventory = {str(number): str(state) for number, state in held.items()}
         change = _compare(name, entry, str(version or ""), orjson.loads(config or b"null"), inventory)
         if change.lines:
             changes.append(change)
@@ -47,7 +51,9 @@ async def compare(store: Store, file: AccountFile) -> list[Change]:
 def _compare(
     name: str, entry: AccountEntry, version: str, before: dict[str, Any] | None, inventory: dict[str, str]
 ) -> Change:
-    after, numbers = entry.config(), entry.numbers()
+    after = entry.config()
+    numbers = {number: _POOL + pool for number, pool in entry.pooled_numbers().items()}
+    numbers |= dict.fromkeys(entry.other_numbers(), _FREE)
     shared = {pool["shared_number"] for pool in after["pools"].values()} - {None}
     shared_before = {pool["shared_number"] for pool in before["pools"].values()} - {None} if before else set()
     pools_before = before["pools"] if before else {}
@@ -55,18 +61,33 @@ def _compare(
         pool: ([], [], (after["pools"].get(pool) or pools_before[pool])["cooldown_ms"])
         for pool in {**pools_before, **after["pools"]}
     }
-    for number, pool in inventory.items():
-        if numbers.get(number) != pool:
-            moves.setdefault(pool, ([], [], 0))[0].append(number)
-    for number, pool in numbers.items():
-        if inventory.get(number) != pool:
-            moves[pool][1].append(number)
-    lines = _describe(before, after, moves)
+    free: tuple[list[str], list[str]] = ([], [])
+    in_use = []
+    for number, state in inventory.items():
+        wanted = numbers.get(number)
+        if wanted == state:
+            continue
+        if state == _FREE:
+            free[0].append(number)
+        elif state.startswith(_POOL):
+            moves.setdefault(state.removeprefix(_POOL), ([], [], 0))[0].append(number)
+        elif wanted != _FREE:
+            in_use.append(f"{name}: {number} is in use ({state}): it cannot be moved to a pool, nor given up")
+    if in_use:
+        raise StoreError("\n".join(in_use))
+    for number, wanted in numbers.items():
+        state = inventory.get(number, "")
+        if wanted.startswith(_POOL) and state != wanted:
+            moves[wanted.removeprefix(_POOL)][1].append(number)
+        elif wanted == _FREE and (not state or state.startswith(_POOL)):
+            free[1].append(number)
+    lines = _describe(before, after, moves, free)
     return Change(
         account=name,
         version=version,
         config=orjson.dumps(after),
         moves=moves,
+        free=free,
         owned=[*numbers, *shared],
         claimed=sorted((numbers.keys() | shared) - inventory.keys() - shared_before),
         given_up=sorted((inventory.keys() | shared_before) - numbers.keys() - shared),
@@ -75,7 +96,10 @@ def _compare(
 
 
 def _describe(
-    before: dict[str, Any] | None, after: dict[str, Any], moves: dict[str, tuple[list[str], list[str], int]]
+    before: dict[str, Any] | None,
+    after: dict[str, Any],
+    moves: dict[str, tuple[list[str], list[str], int]],
+    free: tuple[list[str], list[str]],
 ) -> list[str]:
     lines = []
     if before is None:
@@ -104,6 +128,9 @@ def _describe(
         words += [f"−{len(leaving)} numbers, their leases end"] if leaving else []
         if words:
             lines.append(f"pool {pool}: {', '.join(words)}")
+    if free[0] or free[1]:
+        counts = [f"{sign}{len(numbers)}" for sign, numbers in (("+", free[1]), ("−", free[0])) if numbers]
+        lines.append(f"numbers in no pool: {', '.join(counts)}")
     return lines
 
 
@@ -140,21 +167,24 @@ async def _disclaim(store: Store, account: str, numbers: list[str]) -> None:
 
 async def _save(store: Store, changes: list[Change]) -> None:
     async with store.calm.pipeline(transaction=True) as transaction:
-        await transaction.watch(*(keys.account(change.account) for change in changes))
+        watched = [name(change.account) for change in changes for name in (keys.account, keys.numbers)]
+        await transaction.watch(*watched)
         for change in changes:
             version = await transaction.hget(keys.account(change.account), "version")
-            if str(version or "") != change.version:
+            taken = change.free[0] and await transaction.hmget(keys.numbers(change.account), change.free[0])
+            if str(version or "") != change.version or any(state != _FREE for state in taken):
                 raise StoreError(f"{change.account} was changed by somebody else meanwhile: load again")
         transaction.multi()  # type: ignore[no-untyped-call]
         transaction.sadd(keys.ACCOUNTS, *(change.account for change in changes))
         for change in changes:
-            names = [keys.account(change.account), keys.numbers(change.account)]
+            names = [keys.account(change.account), keys.numbers(change.account), keys.free(change.account)]
             for pool in change.moves:
                 names += keys.pool(change.account, pool)
             moves = [[pool, *move] for pool, move in change.moves.items()]
             transaction.fcall(
                 "ep1_save_account", len(names), *names,
                 0, change.account, change.version, change.config, orjson.dumps(moves),
+                orjson.dumps(change.free),
             )  # fmt: skip
         try:
             await transaction.execute()

@@ -8,23 +8,83 @@ RELEASE = "ep1"  # in every key, function library and function: two releases can
 
 CHANGED = f"{RELEASE}:changed"  # pub/sub channel: the name of an account whose configuration changed
 ACCOUNTS = f"{RELEASE}:accounts"  # set of account names
+USERS = f"{RELEASE}:users"  # hash: user of the partner API → JSON: account, HA1 of its password by algorithm
+NONCE_KEY = f"{RELEASE}:nonce-key"  # string: what the nonces of HTTP Digest are signed with, the same for all nodes
 OWNERS = f"{RELEASE}:owners"  # hash: tracking number → account, so that no two accounts hold one number
 LIMITER = tuple(f"{RELEASE}:{{ip}}:{turn}" for turn in range(3))  # hashes of one clock second each, used in turn
 
 
 def account(name: str) -> str:
-    """Hash: `version` and `config` (JSON) of the account."""
+    """Hash: `version` and `config` (JSON) of the account, and the `salt` of its callers' hashes."""
     return f"{RELEASE}:{{{name}}}:account"
 
 
 def numbers(name: str) -> str:
-    """Hash: the account's inventory, tracking number → its state (`pool:berlin`)."""
+    """Hash: the account's inventory, tracking number → the one state it is in.
+
+    `free`, `pool:NAME`, `source:ID`, `quarantined:ID` (of a source).
+    """
     return f"{RELEASE}:{{{name}}}:numbers"
+
+
+def free(name: str) -> str:
+    """Sorted set: each `free` number → since when it can be taken (in the future: its cooldown lasts), epoch ms."""
+    return f"{RELEASE}:{{{name}}}:free"
+
+
+def ids(name: str) -> str:
+    """Hash: the last id given, of `customers`, `sources`, `greetings`, `cdrs`."""
+    return f"{RELEASE}:{{{name}}}:ids"
+
+
+def records(name: str, resource: str) -> tuple[str, str]:
+    """Of `customers`, `sources`, `greetings`: a hash, id → record (JSON), and a sorted set, its index.
+
+    All scores of an index are 0; its members are `field NUL value NUL id`, the id in 12 digits, one for each indexed
+    field of a record, and one with an empty field and value for the record itself.
+    """
+    prefix = f"{RELEASE}:{{{name}}}:{resource}"
+    return prefix, prefix + ":index"
+
+
+def sources_due(name: str) -> str:
+    """Sorted set: source → when its status changes next, epoch ms."""
+    return f"{RELEASE}:{{{name}}}:sources:due"
+
+
+def destinations(name: str) -> str:
+    """Sorted set, scores 0, of sources that serve: destination, id, tracking number, from, until; NUL between."""
+    return f"{RELEASE}:{{{name}}}:destinations"
+
+
+def sounds(name: str) -> str:
+    """Hash: greeting → its sound."""
+    return f"{RELEASE}:{{{name}}}:sounds"
+
+
+def cdr(name: str, cdr_id: str) -> str:
+    """String: a call record, JSON."""
+    return f"{RELEASE}:{{{name}}}:cdr:{cdr_id}"
+
+
+def cdrs(name: str, field: str = "", value: str = "") -> str:
+    """Sorted set: call record → its start, epoch ms; of the whole account, or where `field` has `value`."""
+    return f"{RELEASE}:{{{name}}}:cdrs" + (f":{field}:{value}" if field else "")
 
 
 def points(name: str) -> str:
     """Hash: `day` (its midnight, epoch ms) and the points `spent` on it."""
     return f"{RELEASE}:{{{name}}}:points"
+
+
+def nonce(text: str) -> str:
+    """Bitmap: the counts (`nc`) with which a nonce of HTTP Digest has been used."""
+    return f"{RELEASE}:nonce:{text}"
+
+
+def failures(ip: str) -> str:
+    """String: how often a client IP has lately failed to log in."""
+    return f"{RELEASE}:failures:{ip}"
 
 
 def visits(name: str) -> str:
@@ -59,12 +119,21 @@ TTLS = {
     r"ep1:\{[^}]+\}:visits": "the account's visits_kept",
     r"ep1:\{[^}]+\}:session:.+": "the idle time of the account's pools and a tenth, renewed by requests",
     r"ep1:\{[^}]+\}:visitor:.+": "the account's visitors_kept, renewed by leases",
+    r"ep1:\{[^}]+\}:cdr:.+": "the account's calls_kept",
+    r"ep1:\{[^}]+\}:cdrs(:.+)?": "the account's calls_kept, renewed by calls",
+    r"ep1:nonce:.+": "as long as the nonce is good",
+    r"ep1:failures:.+": "60 s",
 }
 
 LASTING = {
     r"ep1:accounts": "configuration",
     r"ep1:owners": "configuration",
+    r"ep1:users": "configuration",
+    r"ep1:nonce-key": "one for all nodes; without it every login begins again",
     r"ep1:\{[^}]+\}:account": "configuration",
-    r"ep1:\{[^}]+\}:numbers": "the inventory",
+    r"ep1:\{[^}]+\}:(numbers|free)": "the inventory",
+    r"ep1:\{[^}]+\}:ids": "no id is given twice",
+    r"ep1:\{[^}]+\}:(customers|sources|greetings)(:index)?": "what partners keep here until they delete it",
+    r"ep1:\{[^}]+\}:(sources:due|destinations|sounds)": "of those sources and greetings",
     r"ep1:\{[^}]+\}:pool:[^:]+:(free|leased|granted)": "the inventory: as many members as the pool has numbers",
 }

@@ -17,7 +17,7 @@ def test_the_bundled_file() -> None:
     accounts = parse(DEMO.read_bytes()).accounts
     assert sorted(accounts) == ["demo", "recycle", "shared", "tiny"]
     demo = accounts["demo"]
-    assert sorted(demo.numbers()) == [f"+4930159811{last}" for last in range(51, 91)]
+    assert sorted(demo.pooled_numbers()) == [f"+4930159811{last}" for last in range(51, 91)]
     berlin = demo.config()["pools"]["berlin"]
     assert (berlin["idle_ttl_ms"], berlin["max_ttl_ms"], berlin["cooldown_ms"]) == (1_800_000, 86_400_000, 900_000)
     assert (berlin["overflow"], berlin["replaces"], berlin["pattern"]) == (
@@ -96,7 +96,7 @@ def test_a_number_is_in_one_pool() -> None:
 def test_a_display_text_is_of_a_number_of_the_account() -> None:
     pool = "      p: {replaces: all, numbers: [+493015981151]}\n"
     (line,) = lines_of(account(pool, '    displays: {+493015981152: "x"}\n'))
-    assert line == "f:5: displays: +493015981152 is in no pool of x"
+    assert line == "f:5: displays: +493015981152 is no number of x"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,93 @@
+"""What `edgeproxy demo` has in store for the partner API: a user, customers, sources, a greeting, call records.
+
+The ids are those of the documented examples, so that these work as they are written.
+"""
+
+import base64
+import io
+import math
+import struct
+import time
+import wave
+
+from edgeproxy.model import Account
+from edgeproxy.partner import digest
+from edgeproxy.store import Store
+from edgeproxy.store.partner import Partner, Record, User
+
+USER, PASSWORD = "demo", "demo-password"
+ACCOUNT = "demo"
+_CUSTOMERS = (
+    ("1", "Freespee AB", "123"),
+    ("407390", "DailyLoans", "1412"),
+)
+_SOURCES = (
+    ("643967", "1", "AdWords", "Google.com", "+493015981192", "+493012345601"),
+    ("643968", "1", "Flyer", "Print", "+493015981193", "+493012345601"),
+    ("643969", "407390", "AdWords", "Google.com", "+493015981194", "+493012345602"),
+    ("643970", "407390", "Radio", "Radio", "+493015981195", "+493012345603"),
+)
+_GREETING = "2"
+_CALLS = 20
+_HOUR_MS = 3_600_000
+_PATIENCE_S = 5
+
+
+async def fill(store: Store) -> None:
+    """Put the demo's records into the store; what is there already stays as it is.
+
+    Raises:
+        Fault, RefusedError, NotDurableError: the store failed.
+    """
+    partner = Partner(store, None)
+    hashes = {algorithm: digest.ha1(algorithm, USER, digest.REALM, PASSWORD) for algorithm in digest.OFFERED}
+    await partner.save_user(USER, User(ACCOUNT, hashes))
+    account = await store.account(ACCOUNT, time.monotonic() + _PATIENCE_S)
+    if account is not None and await partner.get(account, "customers", _CUSTOMERS[0][0]) is None:
+        await _fill(partner, account)
+
+
+async def _fill(partner: Partner, account: Account) -> None:
+    for customer_id, name, custnr in _CUSTOMERS:
+        customer: Record = {
+            "name": name, "custnr": custnr, "corporateid": "", "email": "", "dncs_class_name": "",
+            "uuid": f"0097bfcb-9c9c-45ae-b811-{int(customer_id):012d}", "receive_monthly_report": "0",
+            "freespee_caller_id": "0", "custom_1": "abc",
+        }  # fmt: skip
+        await partner.create_customer(account, customer, wanted=customer_id)
+    for source_id, customer_id, name, media, number, destination in _SOURCES:
+        source: Record = {
+            "name": name, "media": media, "customer_id": customer_id, "destnr": destination, "timestamp": None,
+            "class": "0", "notify_on_missed_call": "0", "vm_divert_all": "0", "vm_divert_busy": "0",
+            "vm_divert_noanswer": "0", "alt_numbers": "", "reserve_number": "0", "extended": "0",
+        }  # fmt: skip
+        await partner.create_source(account, source, number, wanted=source_id)
+    sound = _tone()
+    greeting: Record = {"customer_id": "1", "name": "Out of office", "datalength": str(len(sound))}
+    await partner.create_greeting(account, greeting, base64.b64encode(sound), wanted=_GREETING)
+    newest = int(time.time() * 1000) // _HOUR_MS * _HOUR_MS
+    for call in range(_CALLS):
+        source_id, customer_id, name, media, number, destination = _SOURCES[call % len(_SOURCES)]
+        customer_name, custnr = next(rest for customer, *rest in _CUSTOMERS if customer == customer_id)
+        answered = call % 5 != 4
+        seconds = str(30 + 17 * call) if answered else "0"
+        record: Record = {
+            "duration": seconds, "duration_adjusted": seconds, "anum": f"+4930901820{call % 7:02d}", "bnum": number,
+            "cnum": destination, "customer_id": customer_id, "source_id": source_id, "custnr": custnr,
+            "answered": str(int(answered)), "quarantined": "0", "source_name": name, "source_media": media,
+            "source_class": "0", "customer_name": customer_name,
+        }  # fmt: skip
+        await partner.keep_cdr(account, newest - (_CALLS - call) * 5 * _HOUR_MS, record)
+
+
+def _tone() -> bytes:
+    """A tenth of a second of a beep, as a WAV file."""
+    rate = 8000
+    samples = (round(8000 * math.sin(2 * math.pi * 440 * at / rate)) for at in range(rate // 10))
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(rate)
+        sound.writeframes(b"".join(struct.pack("<h", sample) for sample in samples))
+    return file.getvalue()

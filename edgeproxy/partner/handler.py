@@ -1,0 +1,367 @@
+"""Answers the partner REST API: who asks, what for, and in which format (CONTRACT §3)."""
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+import orjson
+from aiohttp import hdrs, web
+from cachetools import TTLCache
+from pydantic import ValidationError
+
+from edgeproxy.client_ip import ClientIP
+from edgeproxy.errors import Fault
+from edgeproxy.model import Account
+from edgeproxy.partner import digest
+from edgeproxy.partner.render import FORBIDDEN_IN_XML, Format, Tree, negotiate, render
+from edgeproxy.partner.resources import OPERATIONS, Operation, Refusal
+from edgeproxy.settings import Settings
+from edgeproxy.store import Store
+from edgeproxy.store.partner import NotDurableError, Partner
+from edgeproxy.telemetry import Counts
+
+BODY_MOST = 4 * 1024 * 1024  # a greeting of 1 MiB is 1.4 MB in base64, and may be three times that where it is escaped
+FIELDS_MOST = 200
+FORMS = ("application/x-www-form-urlencoded", "application/x-www-form-urlencode", "")  # [S2] spells it the second way
+METHODS = ("GET", "POST", "PUT", "DELETE")
+
+_log = logging.getLogger(__name__)
+_BODY_S = 30  # that a body may take to arrive
+_ACCOUNT_S = 5  # for reading an account
+_BLOCKED_S = 60
+_BLOCKED_MOST = 65_536  # client IPs that a worker remembers as blocked
+_KEY_AGAIN_S = 1  # between readings of the nonces' key for the sake of nonces that it did not sign
+_NO_ONE = {algorithm: secrets.token_hex(32) for algorithm in digest.OFFERED}  # the HA1s of users that there are not
+_FIELD_SHOWN = 64  # characters of a field's name that an error repeats
+
+
+class _Unauthorized(Exception):
+    """No credentials, or none that are good: 401, with a challenge."""
+
+    def __init__(self, *, stale: bool = False) -> None:
+        super().__init__(stale)
+        self.stale = stale
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What a request's target asks for: the path below the version without an extension, and the query."""
+
+    path: str
+    query: list[tuple[str, str]]
+    form: Format | None  # the extension's
+
+
+class PartnerAPI:
+    """Serves `/<version>/…` of the manage port."""
+
+    def __init__(self, store: Store, settings: Settings, counts: Counts) -> None:
+        self._store = store
+        self._partner = Partner(store, settings.durable_replicas)
+        self._settings = settings
+        self._counts = counts
+        self._client_ip = ClientIP(settings.trusted_proxies, settings.client_ip_header)
+        forwarded = settings.client_ip_header == "forwarded"
+        self._proto_header = "forwarded" if forwarded else "x-forwarded-proto"
+        self._blocked: TTLCache[str, bool] = TTLCache(_BLOCKED_MOST, _BLOCKED_S)
+        self._nonces: digest.Nonces | None = None
+        self._nonces_read = 0.0
+
+    async def answer(self, request: web.Request, target: _Target) -> Tree:
+        """What a request is answered with on success: its path through this API.
+
+        Raises:
+            Refusal, _Unauthorized, Fault, NotDurableError.
+        """
+        if hdrs.HOST not in request.headers:
+            raise Refusal(400, "a Host header is required")
+        self._require_https(request)
+        account = await self._authenticate(request)
+        method = _method(request, target)
+        operation, ids = _route(method, target.path)
+        fields = _merge(target.query, await _body(request, method), ids.items())
+        return await operation.run(self._partner, account, _check(operation, fields, account))
+
+    # Access -------------------------------------------------------------------------------------------------------
+
+    def _require_https(self, request: web.Request) -> None:
+        https: bool | None = request.secure
+        if not https:
+            https = self._client_ip.is_https(request.remote, tuple(request.headers.getall(self._proto_header, ())))
+        if https is None:
+            https = self._settings.allow_plain_http and self._client_ip.address(request.remote, ()).is_loopback
+        if https:
+            return
+        raise Refusal(403, "this API takes HTTPS requests only")
+
+    async def _authenticate(self, request: web.Request) -> Account:
+        """The account whose user asks, by HTTP Digest and the account's list of networks."""
+        lines = tuple(request.headers.getall(self._client_ip.header, ()))
+        ip = self._client_ip.find(request.remote, lines).counted
+        if ip in self._blocked:
+            raise _too_many_failures()
+        header = request.headers.getall(hdrs.AUTHORIZATION, ())
+        credentials = digest.read(header[0]) if len(header) == 1 else None
+        if credentials is None:
+            raise _Unauthorized
+        now = time.time()
+        nonces = await self._known_nonces(credentials.nonce)
+        if not nonces.is_good(credentials.nonce, now) or int(credentials.count, 16) > digest.COUNT_MOST:
+            raise _Unauthorized(stale=True)
+        if credentials.uri != request.raw_path:
+            raise Refusal(400, "the uri of the Authorization header is another one than the request's")
+        user, failures = await self._partner.knock(credentials.username, ip)
+        if failures >= self._settings.bad_logins_per_minute:
+            self._blocked[ip] = True
+            raise _too_many_failures()
+        password_hash = (user.ha1 if user else _NO_ONE)[credentials.algorithm]
+        if not digest.proves(credentials, password_hash, request.method) or user is None:
+            await self._partner.failed(ip)
+            raise _Unauthorized
+        life_ms = (digest.NONCE_LIFE_S + digest.AHEAD_S) * 1000
+        if not await self._partner.take_nonce(credentials.nonce, int(credentials.count, 16), life_ms):
+            raise _Unauthorized(stale=True)
+        account = await self._store.account(user.account, time.monotonic() + _ACCOUNT_S)
+        address = self._client_ip.address(request.remote, lines)
+        if account is None or not any(address in network for network in account.networks):
+            raise _Unauthorized
+        return account
+
+    async def _known_nonces(self, nonce: str = "") -> digest.Nonces:
+        """The nonces of all nodes; for one that their key did not sign, the key is read again."""
+        nonces, now = self._nonces, time.monotonic()
+        strange = nonces is not None and nonce != "" and not nonces.knows(nonce)
+        if nonces is None or (strange and now - self._nonces_read > _KEY_AGAIN_S):
+            nonces = self._nonces = digest.Nonces(await self._partner.nonce_key())
+            self._nonces_read = now
+        return nonces
+
+    # HTTP ---------------------------------------------------------------------------------------------------------
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer a request in its format, whatever becomes of it."""
+        form = negotiate(",".join(request.headers.getall(hdrs.ACCEPT, ())))
+        try:
+            target = _target(request, self._settings.api_version)
+            form = target.form or form
+            response = _respond(200, await self.answer(request, target), form)
+        except _Unauthorized as unauthorized:
+            response = await self._challenge(unauthorized, form)
+        except Refusal as refusal:
+            response = _respond(refusal.status, {"errors": list(refusal.errors)}, form, refusal.headers)
+        except NotDurableError:
+            text = "the change was made, but is not known to be safe on disk: look before you repeat it"
+            response = _respond(503, {"errors": [text]}, form)
+        except Fault as fault:
+            response = _respond(503, {"errors": [f"{fault.text}: try again later"]}, form)
+        except (web.HTTPException, asyncio.CancelledError):
+            raise
+        except Exception:
+            _log.exception("a request of the partner API failed")
+            response = _respond(500, {"errors": ["Internal error"]}, form)
+        self._counts.partner_request(response.status)
+        return response
+
+    async def _challenge(self, unauthorized: _Unauthorized, form: Format) -> web.Response:
+        try:
+            nonce = (await self._known_nonces()).make(time.time())
+        except Fault as fault:
+            return _respond(503, {"errors": [f"{fault.text}: try again later"]}, form)
+        response = web.Response(status=401, text="401: Unauthorized\n")
+        for line in digest.challenges(nonce, stale=unauthorized.stale):
+            response.headers.add(hdrs.WWW_AUTHENTICATE, line)
+        return response
+
+
+async def leave_expectation(request: web.Request) -> None:
+    """Ask for no body yet: `Expect: 100-continue` is answered once the client is known."""
+
+
+def _too_many_failures() -> Refusal:
+    headers = {str(hdrs.RETRY_AFTER): str(_BLOCKED_S)}
+    return Refusal(403, "too many failed logins from this address: try again later", headers=headers)
+
+
+def _respond(status: int, tree: Tree, form: Format, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(
+        status=status,
+        body=render(tree, form),
+        content_type=form.value,
+        charset="utf-8",
+        headers={hdrs.VARY: hdrs.ACCEPT, hdrs.CACHE_CONTROL: "no-store", **(headers or {})},
+    )
+
+
+# What a request asks for ----------------------------------------------------------------------------------------------
+
+
+def _target(request: web.Request, version: str) -> _Target:
+    """Read path, extension and query; `/statistics/cdrs&page=2` works as documented ([S2])."""
+    raw = request.raw_path
+    ends = re.search(r"[?&]", raw)
+    path, query = (raw[: ends.start()], raw[ends.start() + 1 :]) if ends else (raw, "")
+    segments = unquote(path, errors="replace").strip("/").split("/")
+    if segments[0] != version:
+        raise Refusal(404, f"there is no version {_shown(segments[0])} of this API: this is {version}")
+    form = None
+    for at, segment in enumerate(segments):
+        name, dot, extension = segment.rpartition(".")
+        if at > 0 and dot:
+            form = {"json": Format.JSON, "xml": Format.XML}.get(extension)
+            if form is None:
+                raise Refusal(404, f"there is no format .{_shown(extension)}: it is .json or .xml")
+            segments[at] = name
+    return _Target("/".join(segments[1:]), _pairs(query.replace("?", "&"), "the query"), form)
+
+
+def _pairs(text: str, what: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MOST)
+    except UnicodeError:
+        raise Refusal(400, f"{what} is not UTF-8") from None
+    except ValueError:
+        raise Refusal(400, f"{what} has more than {FIELDS_MOST} fields") from None
+
+
+def _method(request: web.Request, target: _Target) -> str:
+    """The method, or what a POST wants instead of it ([S2], *Tips and tricks*)."""
+    in_query = [value for name, value in target.query if name == "_method"]
+    target.query[:] = [pair for pair in target.query if pair[0] != "_method"]
+    wanted = {value.upper() for value in [*in_query, *request.headers.getall("X-HTTP-Method-Override", ())]}
+    if not wanted:
+        method = "GET" if request.method == "HEAD" else request.method
+    elif request.method != "POST" or len(wanted) > 1:
+        raise Refusal(400, "only the method of a POST can be overridden, and by one other")
+    else:
+        (method,) = wanted
+    if method not in METHODS:
+        raise Refusal(501, f"the method {_shown(method)} is not implemented")
+    return method
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>0|[1-9][0-9]{0,11})", path))
+
+
+_ROUTES = [(_pattern(path), operation) for operation in OPERATIONS for path in operation.paths]
+
+
+def _route(method: str, path: str) -> tuple[Operation, dict[str, str]]:
+    """The operation, and the ids that the path holds."""
+    allowed = []
+    for pattern, operation in _ROUTES:
+        if found := pattern.fullmatch(path):
+            if operation.method == method:
+                return operation, found.groupdict()
+            allowed.append(operation.method)
+    if allowed:
+        names = ", ".join(sorted({*allowed, *(["HEAD"] if "GET" in allowed else [])}))
+        raise Refusal(405, f"{method} is not allowed here", headers={str(hdrs.ALLOW): names})
+    raise Refusal(404, f"there is no resource {_shown(path)}")
+
+
+# Fields ---------------------------------------------------------------------------------------------------------------
+
+
+async def _body(request: web.Request, method: str) -> list[tuple[str, Any]]:
+    """The fields in the body of a POST, PUT or DELETE."""
+    if method == "GET" or not request.body_exists:
+        return []
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    try:
+        async with asyncio.timeout(_BODY_S):
+            content = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise Refusal(400, f"the body is larger than {BODY_MOST} bytes") from None
+    except TimeoutError:
+        raise Refusal(400, f"the body did not arrive within {_BODY_S} s") from None
+    if not content:
+        return []
+    kind = request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
+    if kind in FORMS:
+        try:
+            return list(_pairs(content.decode(), "the form"))
+        except UnicodeDecodeError:
+            raise Refusal(400, "the form is not UTF-8") from None
+    if kind == "application/json":
+        return _json_fields(content)
+    raise Refusal(400, f"the content type {_shown(kind)} is not taken: it is {FORMS[0]} or application/json")
+
+
+def _json_fields(content: bytes) -> list[tuple[str, Any]]:
+    try:
+        tree = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        raise Refusal(400, "malformed JSON") from None
+    if not isinstance(tree, dict):
+        raise Refusal(400, "the JSON is not an object")
+    if len(tree) > FIELDS_MOST:
+        raise Refusal(400, f"the JSON has more than {FIELDS_MOST} fields")
+    return [(name, _as_text(value)) for name, value in tree.items()]
+
+
+def _as_text(value: Any) -> Any:
+    """Numbers and flags as forms would send them."""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, int | float):
+        return str(value)
+    return [_as_text(item) for item in value] if isinstance(value, list) else value
+
+
+def _merge(*sources: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """One dict of the query's, the body's and the path's fields.
+
+    An id may stand in more than one of them, if it is the same.
+    """
+    merged: dict[str, Any] = {}
+    for source in sources:
+        seen = set()
+        for name, value in source:
+            if name in seen or merged.get(name, value) != value:
+                raise Refusal(400, f"{_shown(name)}: stands there twice")
+            seen.add(name)
+            merged[name] = value
+    return merged
+
+
+def _check(operation: Operation, fields: dict[str, Any], account: Account) -> Any:
+    """The operation's fields, checked; every fault is told at once."""
+    try:
+        return operation.fields.model_validate(fields, context={"region": account.region})
+    except ValidationError as invalid:
+        errors = []
+        for error in invalid.errors(include_url=False, include_input=False):
+            name = _shown(".".join(str(step) for step in error["loc"]))
+            errors.append(f"{name}: {_why(error)}")
+        raise Refusal(400, *dict.fromkeys(errors)) from None
+
+
+def _why(error: Any) -> str:
+    match error["type"]:
+        case "missing":
+            return "is required"
+        case "extra_forbidden":
+            return "there is no such field"
+        case "string_too_long":
+            return f"has more than {error['ctx']['max_length']} characters"
+        case "string_too_short":
+            return "is empty"
+        case "too_long":
+            return f"has more than {error['ctx']['max_length']} entries"
+        case "string_pattern_mismatch":
+            return f"must be like {error['ctx']['pattern']}"
+        case _:
+            return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _shown(text: str) -> str:
+    """A part of a request as an error may repeat it."""
+    return FORBIDDEN_IN_XML.sub("\ufffd", text[:_FIELD_SHOWN].encode(errors="replace").decode())

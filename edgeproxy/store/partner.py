@@ -1,0 +1,365 @@
+"""What partners keep in the store: customers, sources, voicemail greetings, call records; who may ask (CONTRACT §3).
+
+A record is a dict of texts and nulls, as `partner.lua` describes it. Writes are acknowledged once they are durable: see
+`Partner`.
+"""
+
+import contextlib
+import hashlib
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+from redis.exceptions import RedisError, ResponseError
+
+from edgeproxy.errors import Fault, Kind
+from edgeproxy.model import Account
+from edgeproxy.store import Store, StoreError, keys
+
+Record = dict[str, str | None]
+Filters = dict[str, list[str]]  # field → values, any of which will do
+
+CDR_FILTERS = ("customer_id", "source_id", "custnr")
+
+_DURABLE_MS = 3000  # for the store, to write to disk and to its replicas
+_FAILURES_KEPT_MS = 60_000
+_NONCE_KEY_BYTES = 32
+
+
+class RefusedError(Exception):
+    """The store refused a change, for one of the reasons that `partner.lua` lists."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class NotDurableError(Exception):
+    """A change was made, but it is not known to have reached the disk, or as many replicas as are wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who may use the partner API: a user of an account, with the HA1 of its password for each algorithm of Digest."""
+
+    account: str
+    ha1: dict[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page of records, and how many there are on all pages."""
+
+    total: int
+    records: list[Record]
+
+
+@contextlib.contextmanager
+def _faults() -> Iterator[None]:
+    try:
+        yield
+    except (RedisError, OSError, StoreError):
+        raise Fault(Kind.STORE_UNAVAILABLE) from None
+
+
+class Partner:
+    """Typed access to what partners keep.
+
+    A write is acknowledged when it is in the append-only file on disk, if the server keeps one and can tell (Redis 7.2,
+    Valkey 8), and on `replicas` replicas; with None, as soon as the store has decided. Every
+    method raises `Fault` (`STORE_UNAVAILABLE`) where the store fails.
+    """
+
+    def __init__(self, store: Store, replicas: int | None = 0) -> None:
+        self._store = store
+        self._client = store.calm
+        self._replicas = replicas
+        self._proof: tuple[Any, ...] | None = None  # the command that waits for durability; () where nothing can
+
+    # Users and logins ---------------------------------------------------------------------------------------------
+
+    async def knock(self, user: str, ip: str) -> tuple[User | None, int]:
+        """The user of that name, and how often the client IP has failed to log in within the last minute."""
+        with _faults():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.hget(keys.USERS, user)
+                pipeline.get(keys.failures(ip))
+                packed, failures = await pipeline.execute()
+        return (User(**orjson.loads(packed)) if packed else None), int(failures or 0)
+
+    async def failed(self, ip: str) -> None:
+        """Count a failed login; a client's count begins again a minute after its first."""
+        with _faults():
+            async with self._client.pipeline(transaction=True) as transaction:
+                transaction.incr(keys.failures(ip))
+                transaction.pexpire(keys.failures(ip), _FAILURES_KEPT_MS, nx=True)
+                await transaction.execute()
+
+    async def take_nonce(self, nonce: str, count: int, life_ms: int) -> bool:
+        """Use a nonce with a count (`nc`); False if it has been used with that count before, wherever."""
+        with _faults():
+            async with self._client.pipeline(transaction=True) as transaction:
+                transaction.setbit(keys.nonce(nonce), count, 1)
+                transaction.pexpire(keys.nonce(nonce), life_ms)
+                before, _ = await transaction.execute()
+        return not before
+
+    async def nonce_key(self) -> bytes:
+        """The key that nonces are signed with, the same for all workers and nodes; made by the first who asks."""
+        with _faults():
+            await self._client.set(keys.NONCE_KEY, secrets.token_hex(_NONCE_KEY_BYTES), nx=True)
+            return bytes.fromhex(str(await self._client.get(keys.NONCE_KEY)))
+
+    async def save_user(self, name: str, user: User) -> None:
+        """Add a user, or give it another password or account."""
+        packed = orjson.dumps({"account": user.account, "ha1": user.ha1})
+        with _faults():
+            await self._client.hset(keys.USERS, name, packed.decode())
+
+    async def remove_user(self, name: str) -> bool:
+        """Remove a user; False if there was none of that name."""
+        with _faults():
+            return bool(await self._client.hdel(keys.USERS, name))
+
+    async def users(self) -> dict[str, str]:
+        """All users, with their accounts."""
+        with _faults():
+            found = await self._client.hgetall(keys.USERS)
+        return {str(name): orjson.loads(packed)["account"] for name, packed in sorted(found.items())}
+
+    # Reading ------------------------------------------------------------------------------------------------------
+
+    async def find(
+        self, account: Account, resource: Literal["customers", "sources", "greetings"], filters: Filters, *,
+        skip: int = 0, most: int = 1000,
+    ) -> Found:  # fmt: skip
+        """A page of records.
+
+        Raises:
+            RefusedError: `wide`, where several filters are given and each lets too many records pass.
+        """
+        if resource == "sources":
+            await self._settle(account)
+        reply = await self._call(
+            "ep1_find", keys.records(account.name, resource), orjson.dumps(list(filters.items())), skip, most
+        )
+        return Found(reply["total"], [reply["records"][record_id] for record_id in reply["ids"]])
+
+    async def get(
+        self, account: Account, resource: Literal["customers", "sources", "greetings"], record_id: str
+    ) -> Record | None:
+        """One record."""
+        if resource == "sources":
+            await self._settle(account)
+        with _faults():
+            packed = await self._client.hget(keys.records(account.name, resource)[0], record_id)
+        record: Record | None = orjson.loads(packed or b"null")
+        return record
+
+    async def sound(self, account: Account, greeting_id: str) -> bytes:
+        """A greeting's sound, base64 as it is kept; empty if the greeting has just been deleted."""
+        with _faults():
+            return str(await self._client.hget(keys.sounds(account.name), greeting_id) or "").encode()
+
+    async def cdrs(
+        self, account: Account, filters: dict[str, str], *,
+        from_ms: int | None, to_ms: int | None, skip: int, most: int, newest_first: bool,
+    ) -> Found:  # fmt: skip
+        """A page of call records by when the calls began; `to_ms` itself is left out.
+
+        Raises:
+            RefusedError: `wide`, as `find`.
+        """
+        name = account.name
+        sets = [keys.cdrs(name, field, value) for field, value in filters.items()] or [keys.cdrs(name)]
+        reply = await self._call(
+            "ep1_find_cdrs", sets, self._store.clock(), account.calls_kept_ms,
+            "" if from_ms is None else from_ms, "" if to_ms is None else to_ms, skip, most, int(newest_first),
+        )  # fmt: skip
+        packed = []
+        if reply["ids"]:
+            with _faults():
+                packed = await self._client.mget([keys.cdr(name, cdr_id) for cdr_id in reply["ids"]])
+        return Found(reply["total"], [orjson.loads(record) for record in packed if record])
+
+    async def cdr(self, account: Account, cdr_id: str) -> Record | None:
+        """One call record."""
+        with _faults():
+            record: Record | None = orjson.loads(await self._client.get(keys.cdr(account.name, cdr_id)) or b"null")
+        return record
+
+    # Writing ------------------------------------------------------------------------------------------------------
+    # Each gives the record as it is then, or raises RefusedError or NotDurableError.
+
+    async def create_customer(self, account: Account, record: Record, *, wanted: str = "") -> Record:
+        """Make a customer; its id is the next one, or the one `wanted`."""
+        names = (*keys.records(account.name, "customers"), keys.ids(account.name))
+        return await self._change("ep1_create_customer", names, orjson.dumps(record), wanted)
+
+    async def update_customer(self, account: Account, customer_id: str, changes: Record) -> Record:
+        """Change those fields of a customer."""
+        names = keys.records(account.name, "customers")
+        return await self._change("ep1_update_customer", names, customer_id, orjson.dumps(changes))
+
+    async def delete_customer(self, account: Account, customer_id: str) -> Record:
+        """Delete a customer and its greetings."""
+        name = account.name
+        names = (
+            *keys.records(name, "customers"), keys.records(name, "sources")[1],
+            *keys.records(name, "greetings"), keys.sounds(name),
+        )  # fmt: skip
+        return await self._change("ep1_delete_customer", names, customer_id)
+
+    async def create_source(self, account: Account, record: Record, number: str, *, wanted: str = "") -> Record:
+        """Make a source of the `number`, or if that is empty of the number that has been free the longest."""
+        name = account.name
+        names = (
+            *self._source_keys(name), keys.records(name, "customers")[0], keys.records(name, "greetings")[0],
+            keys.ids(name),
+        )  # fmt: skip
+        return await self._change(
+            "ep1_create_source", names, self._store.clock(), account.quarantine_ms, orjson.dumps(record), number, wanted
+        )
+
+    async def change_source(
+        self, account: Account, source_id: str, what: Literal["update", "extend", "reactivate", "delete"],
+        changes: Record,
+    ) -> Record:  # fmt: skip
+        """Change those fields of a source, and its status as `what` says."""
+        names = (*self._source_keys(account.name), keys.records(account.name, "greetings")[0])
+        return await self._change(
+            "ep1_change_source", names, self._store.clock(), account.quarantine_ms, source_id, what,
+            orjson.dumps(changes),
+        )  # fmt: skip
+
+    async def create_greeting(self, account: Account, record: Record, sound: bytes, *, wanted: str = "") -> Record:
+        """Make a greeting of `sound` (base64)."""
+        name = account.name
+        names = (
+            *keys.records(name, "greetings"),
+            keys.sounds(name),
+            keys.ids(name),
+            keys.records(name, "customers")[0],
+        )
+        return await self._change(
+            "ep1_create_greeting", names, self._store.clock(), orjson.dumps(record), sound, wanted
+        )
+
+    async def update_greeting(
+        self, account: Account, customer_id: str, greeting_id: str, changes: Record, sound: bytes | None
+    ) -> Record:
+        """Change those fields of a greeting, and its sound (base64) unless that is None."""
+        names = (*keys.records(account.name, "greetings"), keys.sounds(account.name))
+        arguments = (self._store.clock(), greeting_id, customer_id, orjson.dumps(changes))
+        return await self._change("ep1_update_greeting", names, *arguments, *([] if sound is None else [sound]))
+
+    async def delete_greeting(self, account: Account, customer_id: str, greeting_id: str) -> Record:
+        """Delete a greeting."""
+        name = account.name
+        names = (*keys.records(name, "greetings"), keys.sounds(name), keys.records(name, "sources")[1])
+        return await self._change("ep1_delete_greeting", names, greeting_id, customer_id)
+
+    async def keep_cdr(self, account: Account, start_ms: int, record: Record) -> str:
+        """Keep a call's record, and give its id.
+
+        The caller's number, `anum`, is kept without its last three digits, and as a hash that is the same for every
+        call of it to this account (`anum_md5`).
+        """
+        name = account.name
+        with _faults():
+            cdr_id = str(await self._client.hincrby(keys.ids(name), "cdrs", 1))
+            await self._client.hsetnx(keys.account(name), "salt", secrets.token_hex(16))
+            salt = str(await self._client.hget(keys.account(name), "salt"))
+        caller = record["anum"] or ""
+        record = record | {
+            "cdr_id": cdr_id,
+            "start": str(start_ms),
+            "anum": caller[:-3] + "xxx" if caller else None,
+            "anum_md5": hashlib.md5((salt + caller).encode(), usedforsecurity=False).hexdigest() if caller else None,
+        }
+        sets = [keys.cdrs(name)]
+        sets += [keys.cdrs(name, field, value) for field in CDR_FILTERS if (value := record.get(field))]
+        await self._write(
+            "ep1_keep_cdr", (keys.cdr(name, cdr_id), *sets),
+            self._store.clock(), account.calls_kept_ms, start_ms, cdr_id, orjson.dumps(record),
+        )  # fmt: skip
+        return cdr_id
+
+    # The store's functions ----------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _source_keys(name: str) -> tuple[str, ...]:
+        return (
+            *keys.records(name, "sources"), keys.sources_due(name), keys.destinations(name), keys.numbers(name),
+            keys.free(name),
+        )  # fmt: skip
+
+    async def _settle(self, account: Account) -> None:
+        names = self._source_keys(account.name)
+        await self._run(
+            [("FCALL", "ep1_settle_sources", len(names), *names, self._store.clock(), account.quarantine_ms)]
+        )
+
+    async def _call(self, function: str, names: Sequence[str], *arguments: Any) -> dict[str, Any]:
+        (reply,) = await self._run([("FCALL", function, len(names), *names, *arguments)])
+        return self._checked(reply)
+
+    @staticmethod
+    def _checked(reply: str) -> dict[str, Any]:
+        tree: dict[str, Any] = orjson.loads(reply)
+        if "refused" in tree:
+            raise RefusedError(tree["refused"])
+        return tree
+
+    async def _change(self, function: str, names: Sequence[str], *arguments: Any) -> Record:
+        record: Record = self._checked(await self._write(function, names, *arguments))["record"]
+        return record
+
+    async def _write(self, function: str, names: Sequence[str], *arguments: Any) -> Any:
+        """Run a function and wait, on the same connection, until what it wrote is durable."""
+        proof = await self._durability()
+        commands = [("FCALL", function, len(names), *names, *arguments), *([proof] if proof else [])]
+        reply, *proofs = await self._run(commands)
+        if proofs and not self._proves(proofs[0]):
+            self._proof = None
+            raise NotDurableError
+        return reply
+
+    async def _durability(self) -> tuple[Any, ...]:
+        """The command that waits for what the server can promise."""
+        if self._replicas is None:
+            return ()
+        if self._proof is None:
+            with _faults():
+                info = await self._client.info("persistence")
+                known = await self._client.execute_command("COMMAND", "INFO", "WAITAOF")  # type: ignore[no-untyped-call]
+            if known and info.get("aof_enabled"):
+                self._proof = ("WAITAOF", 1, self._replicas, _DURABLE_MS)
+            else:
+                self._proof = ("WAIT", self._replicas, _DURABLE_MS) if self._replicas else ()
+        return self._proof
+
+    def _proves(self, reply: Any) -> bool:
+        wanted = self._replicas or 0
+        if isinstance(reply, list):
+            return bool(reply[0] >= 1 and reply[1] >= wanted)
+        return isinstance(reply, int) and reply >= wanted
+
+    async def _run(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        """Run a function, and commands after it on the same connection; functions that the store lost are loaded."""
+        with _faults():
+            replies = await self._pipeline(commands)
+            if isinstance(replies[0], ResponseError) and "Function not found" in str(replies[0]):
+                await self._store.load_functions()
+                replies = await self._pipeline(commands)
+            if isinstance(replies[0], Exception):
+                raise replies[0]
+            return replies
+
+    async def _pipeline(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            return list(await pipeline.execute(raise_on_error=False))
