@@ -32,6 +32,7 @@ _ACCOUNTS_MOST = 10_000  # accounts that a worker remembers
 _UNKNOWN_S = 2  # how long a worker remembers that there is no such account
 _READ_S = 0.25  # for an account; those who ask for it wait as long as their own budget lasts
 _PATIENCE_S = 5  # for everything but a visitor's request
+_CALM_CONNECTIONS = 32  # of a worker, beside those of visitors' requests
 _TELL_AGAIN_S = 60.0  # between log lines of failed calls
 _RETRY_S = 0.5  # between attempts to follow configuration changes
 
@@ -89,9 +90,12 @@ class Store:
         self._hot = redis.asyncio.Redis.from_url(
             url, socket_timeout=None, socket_connect_timeout=None, driver_info=None, **options
         )
-        self._calm = redis.asyncio.Redis.from_url(
-            url, socket_timeout=_PATIENCE_S, socket_connect_timeout=_PATIENCE_S, decode_responses=True, **options
-        )
+        self._calm = redis.asyncio.Redis.from_pool(
+            redis.asyncio.BlockingConnectionPool.from_url(
+                url, max_connections=_CALM_CONNECTIONS, timeout=_PATIENCE_S, socket_timeout=_PATIENCE_S,
+                socket_connect_timeout=_PATIENCE_S, decode_responses=True, **options,
+            )
+        )  # fmt: skip
         self._accounts: LRUCache[str, Account] = LRUCache(_ACCOUNTS_MOST)
         self._unknown: TTLCache[str, bool] = TTLCache(_ACCOUNTS_MOST, _UNKNOWN_S)
         self._changes = 0  # how often an account was forgotten

@@ -1,0 +1,487 @@
+"""Customers, sources, greetings and call records in the store: one number inventory, and no lost writes."""
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+
+from edgeproxy import account_file
+from edgeproxy.errors import Fault
+from edgeproxy.model import Account
+from edgeproxy.store import Store, StoreError, inventory, keys
+from edgeproxy.store import partner as store_partner
+from edgeproxy.store.partner import NotDurableError, Partner, Record, RefusedError, User
+from tests.conftest import Desk
+
+DAY = 86_400
+FIRST = "+493015981300"
+
+
+def accounts(numbers: str = "[+493015981300..+493015981304]", more: str = "") -> str:
+    return f"accounts: {{x: {{secrets: [s], region: DE, numbers: {numbers}, quarantine: 60d, calls_kept: 90d{more}}}}}"
+
+
+class Office:
+    """An account with a customer, and short words for what tests do with it."""
+
+    def __init__(self, desk: Desk, account: Account) -> None:
+        self.desk = desk
+        self.account = account
+        self.partner = Partner(desk.store, None)
+
+    async def customer(self, custnr: str = "1", **fields: str) -> str:
+        record: Record = {"name": "a", "custnr": custnr, **fields}
+        return str((await self.partner.create_customer(self.account, record))["customer_id"])
+
+    async def source(self, customer: str, number: str = "", /, **fields: str | None) -> Record:
+        record: Record = {"customer_id": customer, "name": "s", "timestamp": None, "destnr": "+4930123", **fields}
+        return await self.partner.create_source(self.account, record, number)
+
+    async def change(self, source: Record, what: Any, **fields: str | None) -> Record:
+        return await self.partner.change_source(self.account, str(source["source_id"]), what, fields)
+
+    async def status(self, source: Record) -> str | None:
+        record = await self.partner.get(self.account, "sources", str(source["source_id"]))
+        assert record is not None
+        return record["status"]
+
+    async def states(self) -> dict[str, str]:
+        return dict(await self.desk.redis.hgetall(keys.numbers("x")))
+
+    def at(self, seconds: float) -> str:
+        """A moment so many seconds from now, as records hold it."""
+        return str(self.desk.clock.now + round(seconds * 1000))
+
+
+@pytest.fixture
+async def office(desk: Desk) -> Office:
+    await desk.load(accounts())
+    return Office(desk, await desk.account("x"))
+
+
+# Numbers --------------------------------------------------------------------------------------------------------------
+
+
+async def test_two_at_once_never_get_the_same_number(office: Office) -> None:
+    customer = await office.customer()
+    made = await asyncio.gather(*(office.source(customer) for _ in range(50)), return_exceptions=True)
+    numbers = [record["phonenr"] for record in made if isinstance(record, dict)]
+    assert sorted(str(number) for number in numbers) == [f"+49301598130{last}" for last in range(5)]
+    refused = [error for error in made if isinstance(error, RefusedError)]
+    assert {error.why for error in refused} == {"no number"}
+    assert len(refused) == 45
+    assert (await office.partner.find(office.account, "sources", {})).total == 5
+
+
+async def test_a_named_number_goes_to_one(office: Office) -> None:
+    customer = await office.customer()
+    made = await asyncio.gather(*(office.source(customer, FIRST) for _ in range(10)), return_exceptions=True)
+    assert sum(isinstance(record, dict) for record in made) == 1
+    assert {error.why for error in made if isinstance(error, RefusedError)} == {"taken"}
+    with pytest.raises(RefusedError, match="number"):
+        await office.source(customer, "+4930999999")
+
+
+async def test_a_refused_source_takes_no_number_and_no_id(office: Office) -> None:
+    before = await office.states()
+    for record in ({"customer_id": "9"}, {"vm_greeting_id": "9"}, {"expire": office.at(-1)}):
+        customer = await office.customer()
+        with pytest.raises(RefusedError):
+            await office.source(customer, FIRST, **record)
+    assert await office.states() == before
+    assert (await office.source(customer))["source_id"] == "1"
+
+
+async def test_numbers_are_taken_longest_free_first_and_rest_in_quarantine(office: Office) -> None:
+    customer = await office.customer()
+    sources = [await office.source(customer) for _ in range(5)]
+    assert await office.states() == {str(s["phonenr"]): f"source:{s['source_id']}" for s in sources}
+    for source in (sources[3], sources[1]):
+        office.desk.clock.advance(1)
+        assert (await office.change(source, "delete"))["status"] == "quarantined"
+    assert (await office.states())[str(sources[3]["phonenr"])] == f"quarantined:{sources[3]['source_id']}"
+    with pytest.raises(RefusedError, match="no number"):
+        await office.source(customer)
+    office.desk.clock.advance(60 * DAY)
+    assert (await office.source(customer))["phonenr"] == sources[3]["phonenr"]
+    assert (await office.source(customer))["phonenr"] == sources[1]["phonenr"]
+    assert await office.status(sources[3]) == "archived"
+
+
+async def test_no_number_is_lost_whatever_happens(office: Office) -> None:
+    """A random walk over everything that moves numbers: each stays in one state, and the indexes tell the records."""
+    chance = random.Random(7)
+    customers = [await office.customer(str(n)) for n in range(3)]
+    sources: list[Record] = []
+    for _ in range(300):
+        office.desk.clock.advance(chance.choice([0, 1, DAY, 20 * DAY]))
+        try:
+            if chance.random() < 0.4:
+                made: Record = {
+                    "destnr": chance.choice(["+491", "+492", None]),
+                    "class": chance.choice("012"),
+                    "expire": chance.choice([None, office.at(30 * DAY)]),
+                    "timestamp": chance.choice([None, office.at(DAY)]),
+                    "reserve_number": chance.choice("01"),
+                }
+                sources.append(await office.source(chance.choice(customers), **made))
+            elif sources:
+                what = chance.choice(["update", "delete", "reactivate", "extend"])
+                fields: Record = {"expire": office.at(40 * DAY)} if what == "extend" else {}
+                if what == "update":
+                    fields = {"destnr": chance.choice(["+493", None]), "reserve_number": "0"}
+                await office.change(chance.choice(sources), what, **fields)
+        except RefusedError:
+            pass
+        await office.partner.find(office.account, "sources", {})
+        await _holds(office)
+
+
+async def _holds(office: Office) -> None:
+    records = (await office.partner.find(office.account, "sources", {})).records
+    expected = {f"+49301598130{last}": "free" for last in range(5)}
+    for record in records:
+        if record["status"] != "archived":
+            kind = "quarantined" if record["status"] == "quarantined" else "source"
+            assert expected[str(record["phonenr"])] == "free", "two sources hold one number"
+            expected[str(record["phonenr"])] = f"{kind}:{record['source_id']}"
+    assert await office.states() == expected
+    free = await office.desk.redis.zrange(keys.free("x"), 0, -1)
+    assert sorted(free) == sorted(number for number, state in expected.items() if state == "free")
+    for field in ("status", "class", "destnr", "customer_id"):
+        for value in {record.get(field) for record in records} - {None}:
+            found = await office.partner.find(office.account, "sources", {field: [str(value)]})
+            assert [r["source_id"] for r in found.records] == [r["source_id"] for r in records if r.get(field) == value]
+    serving = {
+        f"{r['destnr']}\0{int(str(r['source_id'])):012d}\0{r['phonenr']}\0{r['timestamp']}\0{r.get('expire') or ''}"
+        for r in records
+        if r.get("destnr") and r["status"] in ("active", "extended", "upcoming")
+    }
+    assert set(await office.desk.redis.zrange(keys.destinations("x"), 0, -1)) == serving
+
+
+async def test_an_account_file_cannot_take_a_number_from_a_source(office: Office) -> None:
+    customer = await office.customer()
+    await office.source(customer, FIRST)
+    pool = ", pools: {p: {replaces: all, numbers: [+493015981300]}}"
+    for file in (accounts("[+493015981301]"), accounts("[+493015981301]", pool)):
+        with pytest.raises(StoreError, match=r"\+493015981300 is in use \(source:1\)"):
+            await office.desk.load(file)
+    assert (await office.states())[FIRST] == "source:1"
+    (change,) = await office.desk.load(accounts("[+493015981300, +493015981305]"))
+    assert change.lines == ("numbers in no pool: +1, −4",)
+
+
+async def test_a_number_moves_between_a_pool_and_the_free_ones(office: Office) -> None:
+    pool = ", pools: {p: {replaces: all, numbers: [+493015981300]}}"
+    await office.desk.load(accounts("[+493015981301]", pool))
+    assert await office.states() == {FIRST: "pool:p", "+493015981301": "free"}
+    assert (await office.desk.ask("x", "+4930777")).numbers == [FIRST]
+    await office.desk.load(accounts("[+493015981300, +493015981301]"))
+    assert await office.states() == {FIRST: "free", "+493015981301": "free"}
+    customer = await office.customer()
+    office.desk.clock.advance(45 * 60 - 1)  # its lease would have lasted 30 minutes; then it cools down for 15
+    with pytest.raises(RefusedError, match="taken"):
+        await office.source(customer, FIRST)
+    office.desk.clock.advance(1)
+    assert (await office.source(customer, FIRST))["phonenr"] == FIRST
+
+
+async def test_a_load_and_a_source_at_once(office: Office) -> None:
+    """A number that a source took since the file was compared stays the source's, and the load changes nothing."""
+    customer = await office.customer()
+    changes = await inventory.compare(office.desk.store, account_file.parse(accounts("[+493015981301]").encode()))
+    await office.source(customer, FIRST)
+    with pytest.raises(StoreError, match="load again"):
+        await inventory.apply(office.desk.store, changes)
+    assert (await office.states())[FIRST] == "source:1"
+
+
+# Sources in time ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_source_goes_through_its_statuses_by_the_clock(office: Office) -> None:
+    customer = await office.customer()
+    source = await office.source(customer, timestamp=office.at(DAY), expire=office.at(3 * DAY))
+    expected = [(0, "upcoming"), (1, "active"), (2, "quarantined"), (59.9, "quarantined"), (0.1, "archived")]
+    for days, status in expected:
+        office.desk.clock.advance(days * DAY)
+        assert await office.status(source) == status
+        by_status = await office.partner.find(office.account, "sources", {"status": [status]})
+        assert [record["source_id"] for record in by_status.records] == [source["source_id"]]
+
+
+async def test_a_reserved_number_serves_once_it_is_not_reserved_any_more(office: Office) -> None:
+    source = await office.source(await office.customer(), reserve_number="1")
+    assert source["status"] == "reserved"
+    assert await office.desk.redis.zcard(keys.destinations("x")) == 0
+    assert (await office.change(source, "update", reserve_number="0"))["status"] == "active"
+    assert await office.desk.redis.zcard(keys.destinations("x")) == 1
+
+
+async def test_extending_needs_an_expiry_and_a_later_one(office: Office) -> None:
+    customer = await office.customer()
+    source = await office.source(customer, expire=office.at(DAY))
+    for expire in (office.at(DAY), office.at(DAY / 2), office.at(-1)):
+        with pytest.raises(RefusedError, match="expire"):
+            await office.change(source, "extend", expire=expire)
+    extended = await office.change(source, "extend", expire=office.at(2 * DAY))
+    assert extended["status"] == "extended"
+    office.desk.clock.advance(1.5 * DAY)
+    assert await office.status(source) == "extended"
+    office.desk.clock.advance(0.5 * DAY)
+    assert await office.status(source) == "quarantined"
+    with pytest.raises(RefusedError, match="status"):
+        await office.change(source, "extend", expire=office.at(9 * DAY))
+    with pytest.raises(RefusedError, match="expire"):
+        await office.change(await office.source(customer), "extend", expire=office.at(DAY))
+
+
+async def test_a_quarantined_source_can_be_reactivated_and_an_archived_one_cannot(office: Office) -> None:
+    source = await office.source(await office.customer(), expire=office.at(DAY))
+    with pytest.raises(RefusedError, match="status"):
+        await office.change(source, "reactivate")
+    office.desk.clock.advance(2 * DAY)
+    with pytest.raises(RefusedError, match="status"):
+        await office.change(source, "update", name="other")
+    back = await office.change(source, "reactivate")
+    assert (back["status"], back["expire"], back["phonenr"]) == ("active", None, source["phonenr"])
+    await office.change(source, "delete")
+    office.desk.clock.advance(60 * DAY)
+    for what in ("reactivate", "delete", "update"):
+        with pytest.raises(RefusedError, match="status"):
+            await office.change(source, what)
+
+
+# Customers and their greetings ----------------------------------------------------------------------------------------
+
+
+async def test_concurrent_changes_of_different_fields_lose_neither(office: Office) -> None:
+    customer = await office.customer()
+    fields = [f"custom_{n}" for n in range(1, 21)]
+    await asyncio.gather(
+        *(office.partner.update_customer(office.account, customer, {field: field}) for field in fields)
+    )
+    record = await office.partner.get(office.account, "customers", customer)
+    assert record is not None
+    assert [record[field] for field in fields] == fields
+
+
+async def test_a_customer_with_sources_in_use_stays(office: Office) -> None:
+    customer = await office.customer()
+    source = await office.source(customer)
+    greeting = await office.partner.create_greeting(office.account, {"customer_id": customer, "name": "g"}, b"AAAA")
+    with pytest.raises(RefusedError, match="in use"):
+        await office.partner.delete_customer(office.account, customer)
+    await office.change(source, "delete")
+    await office.partner.delete_customer(office.account, customer)
+    assert await office.partner.get(office.account, "customers", customer) is None
+    assert await office.partner.get(office.account, "greetings", str(greeting["vm_greeting_id"])) is None
+    assert await office.desk.redis.exists(keys.sounds("x")) == 0
+    assert await office.status(source) == "quarantined"
+    with pytest.raises(RefusedError, match="missing"):
+        await office.partner.update_customer(office.account, customer, {"name": "b"})
+
+
+async def test_a_greeting_belongs_to_its_customer_and_stays_while_a_source_uses_it(office: Office) -> None:
+    mine, other = await office.customer("1"), await office.customer("2")
+    greeting = await office.partner.create_greeting(office.account, {"customer_id": mine, "name": "g"}, b"AAAA")
+    greeting_id = str(greeting["vm_greeting_id"])
+    for call in (
+        office.partner.delete_greeting(office.account, other, greeting_id),
+        office.partner.update_greeting(office.account, other, greeting_id, {"name": "h"}, None),
+    ):
+        with pytest.raises(RefusedError, match="missing"):
+            await call
+    with pytest.raises(RefusedError, match="greeting"):
+        await office.source(other, vm_greeting_id=greeting_id)
+    source = await office.source(mine, vm_greeting_id=greeting_id)
+    with pytest.raises(RefusedError, match="in use"):
+        await office.partner.delete_greeting(office.account, mine, greeting_id)
+    await office.change(source, "delete")
+    await office.partner.delete_greeting(office.account, mine, greeting_id)
+
+
+async def test_a_customer_has_a_hundred_greetings_at_most(office: Office) -> None:
+    record: Record = {"customer_id": await office.customer(), "name": "g"}
+    for _ in range(100):
+        await office.partner.create_greeting(office.account, record, b"AAAA")
+    with pytest.raises(RefusedError, match="many"):
+        await office.partner.create_greeting(office.account, record, b"AAAA")
+
+
+# Lists ----------------------------------------------------------------------------------------------------------------
+
+
+async def test_pages_of_ten_thousand_customers_cost_as_much_as_pages_of_a_hundred(office: Office) -> None:
+    async def commands(skip: int) -> int:
+        await office.desk.redis.config_resetstat()
+        found = await office.partner.find(office.account, "customers", {}, skip=skip, most=50)
+        assert len(found.records) == 50
+        stats = await office.desk.redis.info("commandstats")
+        return sum(stat["calls"] for stat in stats.values())
+
+    for n in range(100):
+        await office.customer(str(n))
+    few = await commands(0)
+    for start in range(100, 10_000, 500):
+        await asyncio.gather(*(office.customer(str(n)) for n in range(start, min(start + 500, 10_000))))
+    assert {await commands(skip) for skip in (0, 5_000, 9_950)} == {few}
+    found = await office.partner.find(office.account, "customers", {}, skip=9_990, most=1000)
+    assert [record["customer_id"] for record in found.records] == [str(n) for n in range(9_991, 10_001)]
+    assert found.total == 10_000
+
+
+async def test_filters_find_by_any_of_a_field_s_values_and_by_all_fields(office: Office) -> None:
+    customers = [await office.customer(str(n)) for n in range(2)]
+    made = [
+        await office.source(customers[n % 2], destnr="+491" if n < 3 else "+492", **{"class": str(n % 3)})
+        for n in range(5)
+    ]
+
+    async def find(*, skip: int = 0, most: int = 1000, **filters: list[str]) -> tuple[int, list[int]]:
+        found = await office.partner.find(office.account, "sources", filters, skip=skip, most=most)
+        return found.total, [made.index(record) for record in found.records]
+
+    assert await find(customer_id=[customers[0]]) == (3, [0, 2, 4])
+    assert await find(destnr=["+491"], customer_id=[customers[0]]) == (2, [0, 2])
+    assert await find(destnr=["+491"], customer_id=[customers[0]], skip=1, most=1) == (2, [2])
+    assert await find(customer_id=customers, skip=2, most=2) == (5, [4, 1])
+    assert await find(customer_id=[]) == (0, [])
+    assert await find(destnr=["+49"]) == (0, [])
+    assert await find(status=["active", "extended"], destnr=["+492"]) == (2, [3, 4])
+
+
+async def test_several_filters_that_each_let_too_many_pass_are_refused(office: Office) -> None:
+    index = keys.records("x", "sources")[1]
+    for field, value in (("status", "active"), ("class", "0")):
+        members = {f"{field}\0{value}\0{n:012d}": 0 for n in range(10_001)}
+        await office.desk.redis.zadd(index, members)
+    with pytest.raises(RefusedError, match="wide"):
+        await office.partner.find(office.account, "sources", {"status": ["active"], "class": ["0"]})
+    await office.desk.redis.delete(index)
+
+
+# Call records ---------------------------------------------------------------------------------------------------------
+
+
+async def call(office: Office, start: float, **fields: str) -> str:
+    record: Record = {"anum": "+49301234567", "customer_id": "1", "source_id": "2", "custnr": "c", **fields}
+    return await office.partner.keep_cdr(office.account, int(office.at(start)), record)
+
+
+async def test_call_records_by_time_and_by_what_they_belong_to(office: Office) -> None:
+    ids = [await call(office, -hours * 3600, source_id=str(hours % 2)) for hours in range(6, 0, -1)]
+
+    async def find(
+        skip: int = 0, most: int = 1000, newest: bool = False, **filters: Any
+    ) -> tuple[int, list[str | None]]:
+        start, end = filters.pop("start", None), filters.pop("end", None)
+        found = await office.partner.cdrs(
+            office.account, filters,
+            from_ms=start and int(office.at(start)), to_ms=end and int(office.at(end)),
+            skip=skip, most=most, newest_first=newest,
+        )  # fmt: skip
+        return found.total, [record["cdr_id"] for record in found.records]
+
+    assert await find() == (6, ids)
+    assert await find(newest=True) == (6, ids[::-1])
+    assert await find(skip=1, most=2) == (6, ids[1:3])
+    assert await find(skip=1, most=2, newest=True) == (6, [ids[4], ids[3]])
+    assert await find(skip=9) == (6, [])
+    assert await find(start=-5 * 3600, end=-2 * 3600) == (3, ids[1:4])
+    assert await find(source_id="1") == (3, ids[1::2])
+    assert await find(source_id="1", custnr="c", start=-4 * 3600) == (2, [ids[3], ids[5]])
+    assert await find(source_id="1", custnr="c", newest=True, most=1) == (3, [ids[5]])
+    assert await find(source_id="1", custnr="d") == (0, [])
+
+
+async def test_a_call_record_holds_the_caller_masked_and_as_a_salted_hash(office: Office) -> None:
+    first, again, other = await call(office, -3), await call(office, -2), await call(office, -1, anum="+49301234568")
+    records = [await office.partner.cdr(office.account, cdr_id) for cdr_id in (first, again, other)]
+    assert [record and record["anum"] for record in records] == ["+49301234xxx"] * 3
+    hashes = [record and record["anum_md5"] for record in records]
+    assert hashes[0] == hashes[1] != hashes[2]
+    everything = str([await office.desk.redis.get(key) for key in await office.desk.redis.keys("*cdr:*")])
+    assert "1234567" not in everything
+    assert len(await office.desk.redis.hget(keys.account("x"), "salt")) == 32
+
+
+async def test_call_records_are_kept_as_long_as_the_account_says(office: Office) -> None:
+    old = await call(office, -89 * DAY)
+    assert 0 < await office.desk.redis.pttl(keys.cdr("x", old)) <= DAY * 1000
+    await call(office, -91 * DAY)
+    assert (await office.desk.redis.zrange(keys.cdrs("x"), 0, -1)) == [old]
+    office.desk.clock.advance(2 * DAY)
+    recent = await call(office, 0)
+    assert (await office.desk.redis.zrange(keys.cdrs("x"), 0, -1)) == [recent]
+    assert await office.desk.redis.pttl(keys.cdrs("x")) > 89 * DAY * 1000
+
+
+# Logins, durability, faults -------------------------------------------------------------------------------------------
+
+
+async def test_a_nonce_s_count_is_taken_once(office: Office) -> None:
+    taken = await asyncio.gather(*(office.partner.take_nonce("n", 5, 1000) for _ in range(20)))
+    assert sorted(taken) == [False] * 19 + [True]
+    assert await office.partner.take_nonce("n", 4, 1000)
+    assert 0 < await office.desk.redis.pttl(keys.nonce("n")) <= 1000
+
+
+async def test_failed_logins_are_counted_for_a_minute(office: Office) -> None:
+    for _ in range(3):
+        await office.partner.failed("192.0.2.1")
+    assert await office.partner.knock("nobody", "192.0.2.1") == (None, 3)
+    assert 0 < await office.desk.redis.pttl(keys.failures("192.0.2.1")) <= 60_000
+
+
+async def test_a_user_s_hashes_are_not_in_its_repr(office: Office) -> None:
+    user = User("x", {"MD5": "5ebe2294"})
+    await office.partner.save_user("u", user)
+    assert await office.partner.knock("u", "") == (user, 0)
+    assert "5ebe2294" not in repr(user)
+    assert await office.partner.users() == {"u": "x"}
+    assert await office.partner.remove_user("u")
+    assert not await office.partner.remove_user("u")
+
+
+async def test_all_nodes_sign_nonces_with_one_key(office: Office) -> None:
+    found = await asyncio.gather(*(office.partner.nonce_key() for _ in range(10)))
+    assert len(set(found)) == 1
+    assert len(found[0]) == 32
+
+
+async def test_a_write_waits_for_the_disk(office: Office) -> None:
+    known = await office.desk.redis.execute_command("COMMAND", "INFO", "WAITAOF")
+    info = await office.desk.redis.info("persistence")
+    if not (known and info["aof_enabled"]):
+        pytest.skip("this server cannot tell what is on disk")
+    await office.desk.redis.config_resetstat()
+    durable = Partner(office.desk.store)
+    await durable.create_customer(office.account, {"name": "a", "custnr": "1"})
+    assert (await office.desk.redis.info("commandstats"))["cmdstat_waitaof"]["calls"] == 1
+
+
+async def test_a_write_that_too_few_replicas_have_is_told_apart(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_partner, "_DURABLE_MS", 50)
+    wanting = Partner(office.desk.store, 1)
+    with pytest.raises(NotDurableError):
+        await wanting.create_customer(office.account, {"name": "a", "custnr": "1"})
+    assert (await office.partner.find(office.account, "customers", {})).total == 1
+
+
+async def test_functions_that_the_store_lost_are_loaded_again(office: Office) -> None:
+    await office.desk.redis.function_flush()
+    assert await office.customer() == "1"
+
+
+async def test_a_store_that_is_away_is_a_fault() -> None:
+    async with Store("redis://127.0.0.1:1") as store:
+        partner = Partner(store)
+        with pytest.raises(Fault, match="STORE_UNAVAILABLE"):
+            await partner.knock("u", "")
+        with pytest.raises(Fault, match="STORE_UNAVAILABLE"):
+            await partner.nonce_key()
