@@ -206,6 +206,8 @@ def _target(request: web.Request, version: str) -> _Target:
     raw = request.raw_path
     ends = re.search(r"[?&]", raw)
     path, query = (raw[: ends.start()], raw[ends.start() + 1 :]) if ends else (raw, "")
+    if ends and ends[0] == "&":
+        query = query.replace("?", "&", 1)
     segments = unquote(path, errors="replace").strip("/").split("/")
     if segments[0] != version:
         raise Refusal(404, f"there is no version {_shown(segments[0])} of this API: this is {version}")
@@ -217,7 +219,7 @@ def _target(request: web.Request, version: str) -> _Target:
             if form is None:
                 raise Refusal(404, f"there is no format .{_shown(extension)}: it is .json or .xml")
             segments[at] = name
-    return _Target("/".join(segments[1:]), _pairs(query.replace("?", "&"), "the query"), form)
+    return _Target("/".join(segments[1:]), _pairs(query, "the query"), form)
 
 
 def _pairs(text: str, what: str) -> list[tuple[str, str]]:

@@ -287,20 +287,21 @@ function Sources:put(before, after)
   end
 end
 
--- Brings every source to the status it has at `now`.
+-- Brings sources to the status they have at `now`, at most SETTLE_MOST of them: how many it were.
 function Sources:settle()
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', self.due, '-inf', whole(self.now), 'LIMIT', 0, SETTLE_MOST)) do
+  local due = redis.call('ZRANGEBYSCORE', self.due, '-inf', whole(self.now), 'LIMIT', 0, SETTLE_MOST)
+  for _, id in ipairs(due) do
     local before = read(self.records, id)
     local after = changed(before, '{}')
     self:advance(after)
     self:put(before, after)
   end
+  return #due
 end
 
--- ep1_settle_sources. KEYS as above. ARGV [1] now_ms, [2] quarantine in ms
+-- ep1_settle_sources. KEYS as above. ARGV [1] now_ms, [2] quarantine in ms. Reply: how many changed; 0: none is left
 local function settle_sources(keys, args)
-  Sources.of(keys, clock(args[1]), tonumber(args[2])):settle()
-  return 'OK'
+  return Sources.of(keys, clock(args[1]), tonumber(args[2])):settle()
 end
 
 local function greeting_fits(greetings, record)

@@ -298,9 +298,9 @@ class Partner:
 
     async def _settle(self, account: Account) -> None:
         names = self._source_keys(account.name)
-        await self._run(
-            [("FCALL", "ep1_settle_sources", len(names), *names, self._store.clock(), account.quarantine_ms)]
-        )
+        call = ("FCALL", "ep1_settle_sources", len(names), *names, self._store.clock(), account.quarantine_ms)
+        while (await self._run([call]))[0]:
+            pass
 
     async def _call(self, function: str, names: Sequence[str], *arguments: Any) -> dict[str, Any]:
         (reply,) = await self._run([("FCALL", function, len(names), *names, *arguments)])
