@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import signal
@@ -9,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import cast
 
+import orjson
 from aiohttp import hdrs, http_parser, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
@@ -17,7 +19,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 from redis.exceptions import RedisError
 
-from edgeproxy import telemetry
+from edgeproxy import docs, openapi, telemetry
 from edgeproxy.partner import handler as partner
 from edgeproxy.resolve.answer import Answer
 from edgeproxy.resolve.handler import Handler
@@ -164,11 +166,14 @@ class Gateway:
     def _manage_app(self) -> web.Application:
         app = web.Application(client_max_size=partner.BODY_MOST)
         partner_api = partner.PartnerAPI(self._store, self._settings, self._counts)
+        _documents(self._settings.api_version)  # now: it takes longer than a request may wait for the loop
         app.add_routes(
             [
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),
+                web.get("/openapi.json", self._openapi),
+                web.get("/docs", self._docs),
                 web.route(
                     "*",
                     r"/{version:[0-9][0-9.]*}/{path:.*}",
@@ -190,6 +195,17 @@ class Gateway:
         return web.Response(
             body=self._board.exposition(),
             headers={hdrs.CONTENT_TYPE: "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+    async def _openapi(self, request: web.BaseRequest) -> web.Response:
+        return web.Response(body=_documents(self._settings.api_version)[0], content_type="application/json")
+
+    async def _docs(self, request: web.BaseRequest) -> web.Response:
+        return web.Response(
+            body=_documents(self._settings.api_version)[1],
+            content_type="text/html",
+            charset="utf-8",
+            headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
         )
 
 
@@ -244,6 +260,13 @@ def _small_request(
     task: "asyncio.Task[None]",
 ) -> web.BaseRequest:
     return web.BaseRequest(message, payload, protocol, writer, task, task.get_loop(), client_max_size=BODY_MOST)
+
+
+@functools.cache
+def _documents(version: str) -> tuple[bytes, bytes]:
+    """What the gateway answers: for programs, OpenAPI, and for people, a page."""
+    document = openapi.document(version)
+    return orjson.dumps(document), docs.page(document).encode()
 
 
 async def _not_implemented(request: web.Request) -> web.Response:

@@ -23,7 +23,8 @@ from edgeproxy.partner.render import FORBIDDEN_IN_XML, Format, Tree, negotiate, 
 from edgeproxy.partner.resources import OPERATIONS, Operation, Refusal
 from edgeproxy.settings import Settings
 from edgeproxy.store import Store
-from edgeproxy.store.partner import NotDurableError, Partner
+from edgeproxy.store.functions import NotDurableError
+from edgeproxy.store.partner import Partner
 from edgeproxy.telemetry import Counts
 
 BODY_MOST = 4 * 1024 * 1024  # a greeting of 1 MiB is 1.4 MB in base64, and may be three times that where it is escaped

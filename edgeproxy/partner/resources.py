@@ -25,7 +25,8 @@ from pydantic import (
 
 from edgeproxy.model import Account, read_number
 from edgeproxy.partner.render import FORBIDDEN_IN_XML, Tree
-from edgeproxy.store.partner import Filters, Found, Partner, Record, RefusedError
+from edgeproxy.store.functions import RefusedError
+from edgeproxy.store.partner import Filters, Found, Partner, Record
 
 SOUND_MOST = 1024 * 1024  # bytes of a greeting, decoded
 _ALTERNATIVES_MOST = 10

@@ -299,9 +299,10 @@ function Sources:settle()
   return #due
 end
 
--- ep1_settle_sources. KEYS as above. ARGV [1] now_ms, [2] quarantine in ms. Reply: how many changed; 0: none is left
+-- ep1_settle_sources. KEYS as above. ARGV [1] now_ms, [2] quarantine in ms. 
+-- Reply, JSON: {"settled": how many changed}; 0: none is left
 local function settle_sources(keys, args)
-  return Sources.of(keys, clock(args[1]), tonumber(args[2])):settle()
+  return cjson.encode({settled = Sources.of(keys, clock(args[1]), tonumber(args[2])):settle()})
 end
 
 local function greeting_fits(greetings, record)
@@ -440,10 +441,11 @@ end
 --
 -- KEYS  the record, then the sets it is listed in
 -- ARGV  [1] now_ms, [2] kept in ms, [3] when the call began, epoch ms, [4] the record's id, [5] the record, JSON
+-- Reply, JSON: {"kept": false} where the call began too long ago
 local function keep_cdr(keys, args)
   local now, kept, start = clock(args[1]), tonumber(args[2]), tonumber(args[3])
   local life = start + kept - now
-  if life <= 0 then return 0 end
+  if life <= 0 then return '{"kept":false}' end
   redis.call('SET', keys[1], args[5], 'PX', whole(life))
   for i = 2, #keys do
     redis.call('ZREMRANGEBYSCORE', keys[i], '-inf', '(' .. whole(now - kept))
@@ -451,7 +453,7 @@ local function keep_cdr(keys, args)
     local longest = redis.call('ZRANGE', keys[i], -1, -1, 'WITHSCORES')
     redis.call('PEXPIRE', keys[i], whole(tonumber(longest[2]) + kept - now))
   end
-  return 1
+  return '{"kept":true}'
 end
 
 -- ep1_find_cdrs: a page of call records that stand in every one of the sets, by when the calls began.

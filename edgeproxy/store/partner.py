@@ -1,43 +1,27 @@
 """What partners keep in the store: customers, sources, voicemail greetings, call records; who may ask (CONTRACT §3).
 
-A record is a dict of texts and nulls, as `partner.lua` describes it. Writes are acknowledged once they are durable: see
-`Partner`.
+A record is a dict of texts and nulls, as `partner.lua` describes it.
 """
 
-import contextlib
 import hashlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import orjson
-from redis.exceptions import RedisError, ResponseError
 
-from edgeproxy.errors import Fault, Kind
 from edgeproxy.model import Account
-from edgeproxy.store import Store, StoreError, keys
+from edgeproxy.store import Store, keys
+from edgeproxy.store.functions import Functions
 
 Record = dict[str, str | None]
 Filters = dict[str, list[str]]  # field → values, any of which will do
 
 CDR_FILTERS = ("customer_id", "source_id", "custnr")
 
-_DURABLE_MS = 3000  # for the store, to write to disk and to its replicas
 _FAILURES_KEPT_MS = 60_000
 _NONCE_KEY_BYTES = 32
-
-
-class RefusedError(Exception):
-    """The store refused a change, for one of the reasons that `partner.lua` lists."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
-
-
-class NotDurableError(Exception):
-    """A change was made, but it is not known to have reached the disk, or as many replicas as are wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,33 +40,23 @@ class Found:
     records: list[Record]
 
 
-@contextlib.contextmanager
-def _faults() -> Iterator[None]:
-    try:
-        yield
-    except (RedisError, OSError, StoreError):
-        raise Fault(Kind.STORE_UNAVAILABLE) from None
-
-
 class Partner:
     """Typed access to what partners keep.
 
-    A write is acknowledged when it is in the append-only file on disk, if the server keeps one and can tell (Redis 7.2,
-    Valkey 8), and on `replicas` replicas; with None, as soon as the store has decided. Every
-    method raises `Fault` (`STORE_UNAVAILABLE`) where the store fails.
+    Writes are durable before they are acknowledged, on `replicas` replicas too: see `Functions`. Every method raises
+    `Fault` (`STORE_UNAVAILABLE`) where the store fails.
     """
 
     def __init__(self, store: Store, replicas: int | None = 0) -> None:
         self._store = store
         self._client = store.calm
-        self._replicas = replicas
-        self._proof: tuple[Any, ...] | None = None  # the command that waits for durability; () where nothing can
+        self._functions = Functions(store, replicas)
 
     # Users and logins ---------------------------------------------------------------------------------------------
 
     async def knock(self, user: str, ip: str) -> tuple[User | None, int]:
         """The user of that name, and how often the client IP has failed to log in within the last minute."""
-        with _faults():
+        with self._functions.faults():
             async with self._client.pipeline(transaction=False) as pipeline:
                 pipeline.hget(keys.USERS, user)
                 pipeline.get(keys.failures(ip))
@@ -91,7 +65,7 @@ class Partner:
 
     async def failed(self, ip: str) -> None:
         """Count a failed login; a client's count begins again a minute after its first."""
-        with _faults():
+        with self._functions.faults():
             async with self._client.pipeline(transaction=True) as transaction:
                 transaction.incr(keys.failures(ip))
                 transaction.pexpire(keys.failures(ip), _FAILURES_KEPT_MS, nx=True)
@@ -99,7 +73,7 @@ class Partner:
 
     async def take_nonce(self, nonce: str, count: int, life_ms: int) -> bool:
         """Use a nonce with a count (`nc`); False if it has been used with that count before, wherever."""
-        with _faults():
+        with self._functions.faults():
             async with self._client.pipeline(transaction=True) as transaction:
                 transaction.setbit(keys.nonce(nonce), count, 1)
                 transaction.pexpire(keys.nonce(nonce), life_ms)
@@ -108,24 +82,24 @@ class Partner:
 
     async def nonce_key(self) -> bytes:
         """The key that nonces are signed with, the same for all workers and nodes; made by the first who asks."""
-        with _faults():
+        with self._functions.faults():
             await self._client.set(keys.NONCE_KEY, secrets.token_hex(_NONCE_KEY_BYTES), nx=True)
             return bytes.fromhex(str(await self._client.get(keys.NONCE_KEY)))
 
     async def save_user(self, name: str, user: User) -> None:
         """Add a user, or give it another password or account."""
         packed = orjson.dumps({"account": user.account, "ha1": user.ha1})
-        with _faults():
+        with self._functions.faults():
             await self._client.hset(keys.USERS, name, packed.decode())
 
     async def remove_user(self, name: str) -> bool:
         """Remove a user; False if there was none of that name."""
-        with _faults():
+        with self._functions.faults():
             return bool(await self._client.hdel(keys.USERS, name))
 
     async def users(self) -> dict[str, str]:
         """All users, with their accounts."""
-        with _faults():
+        with self._functions.faults():
             found = await self._client.hgetall(keys.USERS)
         return {str(name): orjson.loads(packed)["account"] for name, packed in sorted(found.items())}
 
@@ -142,7 +116,7 @@ class Partner:
         """
         if resource == "sources":
             await self._settle(account)
-        reply = await self._call(
+        reply = await self._functions.read(
             "ep1_find", keys.records(account.name, resource), orjson.dumps(list(filters.items())), skip, most
         )
         return Found(reply["total"], [reply["records"][record_id] for record_id in reply["ids"]])
@@ -153,14 +127,14 @@ class Partner:
         """One record."""
         if resource == "sources":
             await self._settle(account)
-        with _faults():
+        with self._functions.faults():
             packed = await self._client.hget(keys.records(account.name, resource)[0], record_id)
         record: Record | None = orjson.loads(packed or b"null")
         return record
 
     async def sound(self, account: Account, greeting_id: str) -> bytes:
         """A greeting's sound, base64 as it is kept; empty if the greeting has just been deleted."""
-        with _faults():
+        with self._functions.faults():
             return str(await self._client.hget(keys.sounds(account.name), greeting_id) or "").encode()
 
     async def cdrs(
@@ -174,19 +148,19 @@ class Partner:
         """
         name = account.name
         sets = [keys.cdrs(name, field, value) for field, value in filters.items()] or [keys.cdrs(name)]
-        reply = await self._call(
+        reply = await self._functions.read(
             "ep1_find_cdrs", sets, self._store.clock(), account.calls_kept_ms,
             "" if from_ms is None else from_ms, "" if to_ms is None else to_ms, skip, most, int(newest_first),
         )  # fmt: skip
         packed = []
         if reply["ids"]:
-            with _faults():
+            with self._functions.faults():
                 packed = await self._client.mget([keys.cdr(name, cdr_id) for cdr_id in reply["ids"]])
         return Found(reply["total"], [orjson.loads(record) for record in packed if record])
 
     async def cdr(self, account: Account, cdr_id: str) -> Record | None:
         """One call record."""
-        with _faults():
+        with self._functions.faults():
             record: Record | None = orjson.loads(await self._client.get(keys.cdr(account.name, cdr_id)) or b"null")
         return record
 
@@ -268,7 +242,7 @@ class Partner:
         call of it to this account (`anum_md5`).
         """
         name = account.name
-        with _faults():
+        with self._functions.faults():
             cdr_id = str(await self._client.hincrby(keys.ids(name), "cdrs", 1))
             await self._client.hsetnx(keys.account(name), "salt", secrets.token_hex(16))
             salt = str(await self._client.hget(keys.account(name), "salt"))
@@ -281,13 +255,11 @@ class Partner:
         }
         sets = [keys.cdrs(name)]
         sets += [keys.cdrs(name, field, value) for field in CDR_FILTERS if (value := record.get(field))]
-        await self._write(
+        await self._functions.write(
             "ep1_keep_cdr", (keys.cdr(name, cdr_id), *sets),
             self._store.clock(), account.calls_kept_ms, start_ms, cdr_id, orjson.dumps(record),
         )  # fmt: skip
         return cdr_id
-
-    # The store's functions ----------------------------------------------------------------------------------------
 
     @staticmethod
     def _source_keys(name: str) -> tuple[str, ...]:
@@ -298,68 +270,11 @@ class Partner:
 
     async def _settle(self, account: Account) -> None:
         names = self._source_keys(account.name)
-        call = ("FCALL", "ep1_settle_sources", len(names), *names, self._store.clock(), account.quarantine_ms)
-        while (await self._run([call]))[0]:
+        while (await self._functions.read("ep1_settle_sources", names, self._store.clock(), account.quarantine_ms))[
+            "settled"
+        ]:
             pass
 
-    async def _call(self, function: str, names: Sequence[str], *arguments: Any) -> dict[str, Any]:
-        (reply,) = await self._run([("FCALL", function, len(names), *names, *arguments)])
-        return self._checked(reply)
-
-    @staticmethod
-    def _checked(reply: str) -> dict[str, Any]:
-        tree: dict[str, Any] = orjson.loads(reply)
-        if "refused" in tree:
-            raise RefusedError(tree["refused"])
-        return tree
-
     async def _change(self, function: str, names: Sequence[str], *arguments: Any) -> Record:
-        record: Record = self._checked(await self._write(function, names, *arguments))["record"]
+        record: Record = (await self._functions.write(function, names, *arguments))["record"]
         return record
-
-    async def _write(self, function: str, names: Sequence[str], *arguments: Any) -> Any:
-        """Run a function and wait, on the same connection, until what it wrote is durable."""
-        proof = await self._durability()
-        commands = [("FCALL", function, len(names), *names, *arguments), *([proof] if proof else [])]
-        reply, *proofs = await self._run(commands)
-        if proofs and not self._proves(proofs[0]):
-            self._proof = None
-            raise NotDurableError
-        return reply
-
-    async def _durability(self) -> tuple[Any, ...]:
-        """The command that waits for what the server can promise."""
-        if self._replicas is None:
-            return ()
-        if self._proof is None:
-            with _faults():
-                info = await self._client.info("persistence")
-                known = await self._client.execute_command("COMMAND", "INFO", "WAITAOF")  # type: ignore[no-untyped-call]
-            if known and info.get("aof_enabled"):
-                self._proof = ("WAITAOF", 1, self._replicas, _DURABLE_MS)
-            else:
-                self._proof = ("WAIT", self._replicas, _DURABLE_MS) if self._replicas else ()
-        return self._proof
-
-    def _proves(self, reply: Any) -> bool:
-        wanted = self._replicas or 0
-        if isinstance(reply, list):
-            return bool(reply[0] >= 1 and reply[1] >= wanted)
-        return isinstance(reply, int) and reply >= wanted
-
-    async def _run(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        """Run a function, and commands after it on the same connection; functions that the store lost are loaded."""
-        with _faults():
-            replies = await self._pipeline(commands)
-            if isinstance(replies[0], ResponseError) and "Function not found" in str(replies[0]):
-                await self._store.load_functions()
-                replies = await self._pipeline(commands)
-            if isinstance(replies[0], Exception):
-                raise replies[0]
-            return replies
-
-    async def _pipeline(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            return list(await pipeline.execute(raise_on_error=False))

@@ -9,9 +9,9 @@ import pytest
 from edgeproxy import account_file
 from edgeproxy.errors import Fault
 from edgeproxy.model import Account
-from edgeproxy.store import Store, StoreError, inventory, keys
-from edgeproxy.store import partner as store_partner
-from edgeproxy.store.partner import NotDurableError, Partner, Record, RefusedError, User
+from edgeproxy.store import Store, StoreError, functions, inventory, keys
+from edgeproxy.store.functions import NotDurableError, RefusedError
+from edgeproxy.store.partner import Partner, Record, User
 from tests.conftest import Desk
 
 DAY = 86_400
@@ -466,7 +466,7 @@ async def test_a_write_waits_for_the_disk(office: Office) -> None:
 async def test_a_write_that_too_few_replicas_have_is_told_apart(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_partner, "_DURABLE_MS", 50)
+    monkeypatch.setattr(functions, "_DURABLE_MS", 50)
     wanting = Partner(office.desk.store, 1)
     with pytest.raises(NotDurableError):
         await wanting.create_customer(office.account, {"name": "a", "custnr": "1"})
