@@ -10,7 +10,7 @@ import zoneinfo
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import phonenumbers
 import yaml
@@ -174,11 +174,14 @@ class PoolEntry(_Entry):
         return [number for numbers in self.numbers for number in numbers]
 
 
+Method = Literal["numbers", "update", "create", "delete", "list"]
+
+
 class PointsEntry(_Entry):
     """`points:`, the daily budget and what a successful request of each method spends."""
 
     daily: Annotated[int, Field(ge=0, le=10**12)] = 1_000_000
-    costs: dict[Literal["numbers"], Annotated[int, Field(ge=0, le=10**6)]] = {}
+    costs: dict[Method, Annotated[int, Field(ge=0, le=10**6)]] = {}
 
 
 class LimitEntry(_Entry):
@@ -193,6 +196,15 @@ class CustomFieldsEntry(_Entry):
 
     customers: list[CustomField] = []
     sources: list[CustomField] = []
+
+
+class StaticEntry(_Entry):
+    """`static:`, who may use the static numbers API for the account (CONTRACT §4)."""
+
+    site: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    tokens: Annotated[
+        list[Annotated[SecretStr, Field(min_length=8, max_length=256)]], Field(min_length=1, max_length=2)
+    ]
 
 
 class AccountEntry(_Entry):
@@ -212,6 +224,7 @@ class AccountEntry(_Entry):
     quarantine: Rest = 60 * 86_400_000
     calls_kept: Duration = 90 * 86_400_000
     custom_fields: CustomFieldsEntry = CustomFieldsEntry()
+    static: StaticEntry | None = None
 
     @field_validator("displays")
     @classmethod
@@ -228,7 +241,7 @@ class AccountEntry(_Entry):
             "region": self.region,
             "timezone": self.timezone,
             "points_daily": self.points.daily,
-            "costs": {"numbers": 1} | dict(self.points.costs),
+            "costs": dict.fromkeys(get_args(Method), 1) | dict(self.points.costs),
             "per_second": self.limit.per_second,
             "limit_by": self.limit.by,
             "visitor_ttl_ms": self.visitors_kept,
@@ -241,6 +254,7 @@ class AccountEntry(_Entry):
                 "customers": _in_order(self.custom_fields.customers),
                 "sources": _in_order(self.custom_fields.sources),
             },
+            "site": self.static and self.static.site,
             "pools": {
                 name: {
                     "replaces": sorted(set(pool.replaces)),
@@ -255,6 +269,10 @@ class AccountEntry(_Entry):
                 for name, pool in self.pools.items()
             },
         }
+
+    def tokens(self) -> list[str]:
+        """The access tokens of the static numbers API."""
+        return [token.get_secret_value() for token in self.static.tokens] if self.static else []
 
     def pooled_numbers(self) -> dict[str, str]:
         """Every tracking number to lease, with the name of its pool."""
@@ -354,7 +372,12 @@ def _line(node: yaml.Node, place: tuple[int | str, ...]) -> int:
 
 def _number_conflicts(file: AccountFile, root: yaml.Node) -> Iterator[FileError]:
     owners: dict[str, str] = {}
+    tokens: dict[str, str] = {}
     for account, entry in file.accounts.items():
+        for token in entry.tokens():
+            if tokens.setdefault(token, account) != account:
+                line = _line(root, ("accounts", account, "static", "tokens"))
+                yield FileError(line, f"static: {account} and {tokens[token]} have an access token in common")
         places: list[tuple[str, list[list[str]], tuple[str, ...]]] = [(account, entry.numbers, ("numbers",))]
         for name, pool in entry.pools.items():
             shared = [pool.shared_number] if pool.shared_number else []

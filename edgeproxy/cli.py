@@ -1,4 +1,4 @@
-"""The command line: serve, demo, load, user, check, sign."""
+"""The command line: serve, demo, load, user, numbers, check, sign."""
 
 import asyncio
 import contextlib
@@ -14,18 +14,21 @@ import click
 import orjson
 from redis.exceptions import RedisError
 
-from edgeproxy import __version__, account_file, telemetry
+from edgeproxy import __version__, account_file, numbers_file, telemetry
 from edgeproxy import demo as demo_data
 from edgeproxy import settings as settings_module
 from edgeproxy.account_file import AccountFile, AccountFileError
 from edgeproxy.errors import Fault
-from edgeproxy.model import ACCOUNT_NAME
+from edgeproxy.model import ACCOUNT_NAME, Account
+from edgeproxy.numbers_file import NumbersFileError
 from edgeproxy.partner import digest
 from edgeproxy.resolve import signature
 from edgeproxy.settings import Settings, SettingsError
+from edgeproxy.static import wire
 from edgeproxy.store import Store, StoreError, inventory
 from edgeproxy.store.embedded import EmbeddedStore, EmbeddedStoreError
 from edgeproxy.store.partner import Partner, User
+from edgeproxy.store.static import Static
 from edgeproxy.supervisor import Supervisor
 
 _SKEW_MOST_MS = 60_000
@@ -158,6 +161,52 @@ def list_users() -> None:
         click.echo(f"{name} {account}")
 
 
+@main.group()
+def numbers() -> None:
+    """Static numbers, many at once: their display options, redirect scenarios and pool names as CSV or YAML."""
+
+
+@numbers.command("import")
+@click.option("--account", required=True, help="The account whose numbers they are.")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def import_numbers(account: str, file: Path) -> None:
+    """Bring the numbers of FILE to use, or change them; an empty cell leaves what is set.
+
+    Each row is taken whole or refused whole; refused ones are listed, and the exit status is 1. Rows that are as the
+    file says are left alone, so an import that was interrupted goes on when it is started again. Spends no points.
+    """
+    try:
+        rows = numbers_file.read(file)
+    except NumbersFileError as error:
+        _fail(f"{error}\nnothing was changed")
+    except OSError as error:
+        _fail(f"{file}: {error.strerror}")
+    with click.progressbar(length=len(rows), label="numbers", file=sys.stderr) as bar:
+        report = _run(_import_numbers(_store_url(_settings()), account, rows, bar.update))
+    for line, fault in report.refused:
+        click.echo(f"{file}:{line}: {fault}", err=True)
+    click.echo(
+        f"{report.counts['create']} put to use, {report.counts['update']} changed, "
+        f"{report.counts['unchanged']} as they were, {len(report.refused)} refused"
+    )
+    if report.refused:
+        sys.exit(1)
+
+
+@numbers.command("export")
+@click.option("--account", required=True, help="The account whose numbers they are.")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def export_numbers(account: str, file: Path) -> None:
+    """Write all numbers in use to FILE: YAML if it ends in .yaml, else CSV. An import takes it as it is."""
+    in_use = _run(_numbers_in_use(_store_url(_settings()), account))
+    bodies = [{"phoneNumber": number.removeprefix("+"), **wire.show(parts)} for number, parts in in_use.items()]
+    try:
+        file.write_text(numbers_file.write(bodies, as_yaml=numbers_file.is_yaml(file)))
+    except OSError as error:
+        _fail(f"{file}: {error.strerror}")
+    click.echo(f"{len(bodies)} numbers")
+
+
 @main.command()
 def check() -> None:
     """Tell whether settings, store, functions and time are right; exit status 1 if not."""
@@ -247,9 +296,28 @@ async def _of_partner(url: str, work: Callable[[Partner], Awaitable[Any]]) -> An
 
 async def _save_user(url: str, name: str, user: User) -> None:
     async with Store(url) as store:
-        if await store.account(user.account, time.monotonic() + _PATIENCE_S) is None:
-            raise StoreError(f"there is no account {user.account}")
+        await _account(store, user.account)
         await Partner(store).save_user(name, user)
+
+
+async def _import_numbers(
+    url: str, account_name: str, rows: list[numbers_file.Row], done: Callable[[int], object]
+) -> numbers_file.Report:
+    async with Store(url) as store:
+        await store.load_functions()
+        return await numbers_file.bring_in(store, await _account(store, account_name), rows, done)
+
+
+async def _numbers_in_use(url: str, account_name: str) -> dict[str, Any]:
+    async with Store(url) as store:
+        return await Static(store).in_use(await _account(store, account_name))
+
+
+async def _account(store: Store, name: str) -> Account:
+    account = await store.account(name, time.monotonic() + _PATIENCE_S)
+    if account is None:
+        raise StoreError(f"there is no account {name}")
+    return account
 
 
 async def _facts(url: str) -> Any:

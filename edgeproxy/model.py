@@ -113,6 +113,7 @@ class Account:
     networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]  # from where the partner API may be called
     quarantine_ms: int  # how long a source's number rests after it
     calls_kept_ms: int
+    site: str | None  # `SiteId` of the static numbers API
     custom_fields: dict[str, tuple[str, ...]]  # of `customers` and `sources`: those defined at set-up
 
     def __repr__(self) -> str:
@@ -155,6 +156,7 @@ class Account:
             pools=pools,
             displays=config["displays"],
             networks=tuple(map(ipaddress.ip_network, config["networks"])),
+            site=config["site"],
             quarantine_ms=config["quarantine_ms"],
             calls_kept_ms=config["calls_kept_ms"],
             custom_fields={resource: tuple(names) for resource, names in config["custom_fields"].items()},
@@ -187,6 +189,14 @@ class Account:
         today = datetime.fromtimestamp(around_ms / 1000, zone).date()
         days = [today + timedelta(days=offset) for offset in range(-3, 5)]
         return [int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000) for day in days]
+
+
+def rate_limits(account: Account, window_left: int, points_left: int, day_left_ms: int) -> dict[str, str]:
+    """The headers `RateLimit-Policy` and `RateLimit`: what is left of the second's requests and of the day's points."""
+    return {
+        "RateLimit-Policy": f'"ip";q={account.per_second};w=1, "points";q={account.points_daily};w=86400',
+        "RateLimit": f'"ip";r={window_left};t=1, "points";r={points_left};t={-(-day_left_ms // 1000)}',
+    }
 
 
 def read_number(text: str, region: str) -> str | None:

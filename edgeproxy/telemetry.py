@@ -28,6 +28,8 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 PARTNER_STATUSES = (200, 400, 401, 403, 404, 405, 500, 501, 503)  # all that the partner API answers with
 
+STATIC_STATUSES = (200, 400, 401, 403, 404, 405, 409, 429, 500)  # and the static numbers API
+
 _STARTING, READY, DRAINING = 0.0, 1.0, 2.0
 
 _CELLS = (
@@ -38,6 +40,7 @@ _CELLS = (
     *(f"batch:{bound}" for bound in (*BATCH_SIZES, "inf")),
     "batch_sum",
     *(f"partner:{status}" for status in PARTNER_STATUSES),
+    *(f"static:{status}" for status in STATIC_STATUSES),
     "crawlers",
     "from_memory",
     "unread_bodies",
@@ -95,6 +98,12 @@ class Board:
         for status in PARTNER_STATUSES:
             partner.add_metric([str(status)], self.total(f"partner:{status}"))
         yield partner
+        static = CounterMetricFamily(
+            "edgeproxy_static_requests", "Requests of the static numbers API by HTTP status.", labels=["status"]
+        )
+        for status in STATIC_STATUSES:
+            static.add_metric([str(status)], self.total(f"static:{status}"))
+        yield static
         yield CounterMetricFamily("edgeproxy_worker_starts", "Worker processes started.", value=self.total("starts"))
         yield GaugeMetricFamily("edgeproxy_workers", "Worker processes of this node.", value=self.workers)
         yield GaugeMetricFamily(
@@ -144,6 +153,10 @@ class Counts:
     def partner_request(self, status: int) -> None:
         """Count a request of the partner API that was answered with one of `PARTNER_STATUSES`."""
         self._cells[_AT[f"partner:{status}"]] += 1
+
+    def static_request(self, status: int) -> None:
+        """Count a request of the static numbers API that was answered with one of `STATIC_STATUSES`."""
+        self._cells[_AT[f"static:{status}"]] += 1
 
     def add(self, name: str) -> None:
         """Count one of `crawlers`, `from_memory`, `unread_bodies`, `starts`."""

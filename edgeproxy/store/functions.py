@@ -10,10 +10,11 @@ import orjson
 from redis.exceptions import RedisError, ResponseError
 
 from edgeproxy.errors import Fault, Kind
-from edgeproxy.store import Store, StoreError
+from edgeproxy.store import Store, StoreError, keys
 
 _log = logging.getLogger(__name__)
 _DURABLE_MS = 3000  # for the store, to write to disk and to its replicas
+_FLUSHED_KEPT_MS = 1000
 _TELL_AGAIN_S = 60.0  # between log lines of failed calls
 
 
@@ -79,6 +80,19 @@ class Functions:
             self._proof = None
             raise NotDurableError
         return tree
+
+    async def flush(self) -> None:
+        """Wait until all that was written before, on whichever connection, is durable.
+
+        Raises:
+            NotDurableError: it is not known to be.
+        """
+        proof = await self._durability()
+        if proof:  # it proves what its own connection wrote last, and what stands before that in the file
+            _, durable = await self._run([("SET", keys.FLUSHED, "1", "PX", _FLUSHED_KEPT_MS), proof])
+            if not self._proves(durable):
+                self._proof = None
+                raise NotDurableError
 
     async def _durability(self) -> tuple[Any, ...]:
         """The command that waits for what the server can promise."""

@@ -8,9 +8,10 @@ from redis.exceptions import WatchError
 
 from edgeproxy.account_file import AccountEntry, AccountFile
 from edgeproxy.store import Store, StoreError, keys
+from edgeproxy.store.static import token_hash
 
 _SETTINGS_SHOWN = ("region", "timezone", "points_daily", "costs", "per_second", "limit_by", "visitor_ttl_ms",
-                   "visits_kept_ms", "networks", "quarantine_ms", "calls_kept_ms", "custom_fields")  # fmt: skip
+                   "visits_kept_ms", "networks", "quarantine_ms", "calls_kept_ms", "custom_fields", "site")  # fmt: skip
 _FREE = "free"
 _POOL = "pool:"
 
@@ -24,6 +25,7 @@ class Change:
     config: bytes = field(repr=False)  # it holds secrets
     moves: dict[str, tuple[list[str], list[str], int]]  # pool → numbers that leave, numbers that enter, cooldown ms
     free: tuple[list[str], list[str]]  # numbers that leave and that enter the free ones
+    tokens: tuple[list[str], list[str]]  # hashes of access tokens that end, and that begin
     owned: list[str]  # every number that the account is to own
     claimed: list[str]  # those of them that it did not have
     given_up: list[str]
@@ -51,12 +53,13 @@ async def compare(store: Store, file: AccountFile) -> list[Change]:
 def _compare(
     name: str, entry: AccountEntry, version: str, before: dict[str, Any] | None, inventory: dict[str, str]
 ) -> Change:
-    after = entry.config()
+    after = entry.config() | {"token_hashes": [token_hash(token) for token in entry.tokens()]}
     numbers = {number: _POOL + pool for number, pool in entry.pooled_numbers().items()}
     numbers |= dict.fromkeys(entry.other_numbers(), _FREE)
     shared = {pool["shared_number"] for pool in after["pools"].values()} - {None}
     shared_before = {pool["shared_number"] for pool in before["pools"].values()} - {None} if before else set()
     pools_before = before["pools"] if before else {}
+    tokens, tokens_before = after["token_hashes"], before["token_hashes"] if before else []
     moves: dict[str, tuple[list[str], list[str], int]] = {
         pool: ([], [], (after["pools"].get(pool) or pools_before[pool])["cooldown_ms"])
         for pool in {**pools_before, **after["pools"]}
@@ -88,6 +91,10 @@ def _compare(
         config=orjson.dumps(after),
         moves=moves,
         free=free,
+        tokens=(
+            [old for old in tokens_before if old not in tokens],
+            [new for new in tokens if new not in tokens_before],
+        ),
         owned=[*numbers, *shared],
         claimed=sorted((numbers.keys() | shared) - inventory.keys() - shared_before),
         given_up=sorted((inventory.keys() | shared_before) - numbers.keys() - shared),
@@ -107,6 +114,8 @@ def _describe(
     else:
         if before["secrets"] != after["secrets"]:
             lines.append("secrets change")
+        if before["token_hashes"] != after["token_hashes"]:
+            lines.append("access tokens change")
         lines += [
             f"{key}: {before.get(key)} → {after[key]}" for key in _SETTINGS_SHOWN if before.get(key) != after[key]
         ]
@@ -167,14 +176,25 @@ async def _disclaim(store: Store, account: str, numbers: list[str]) -> None:
 
 async def _save(store: Store, changes: list[Change]) -> None:
     async with store.calm.pipeline(transaction=True) as transaction:
-        watched = [name(change.account) for change in changes for name in (keys.account, keys.numbers)]
+        watched = [keys.TOKENS] + [name(change.account) for change in changes for name in (keys.account, keys.numbers)]
         await transaction.watch(*watched)
         for change in changes:
             version = await transaction.hget(keys.account(change.account), "version")
             taken = change.free[0] and await transaction.hmget(keys.numbers(change.account), change.free[0])
             if str(version or "") != change.version or any(state != _FREE for state in taken):
                 raise StoreError(f"{change.account} was changed by somebody else meanwhile: load again")
+        ending = {token for change in changes for token in change.tokens[0]}
+        for change in changes:
+            for token in change.tokens[1]:
+                owner = await transaction.hget(keys.TOKENS, token)
+                if owner not in (None, change.account) and token not in ending:
+                    raise StoreError(f"an access token of {change.account} belongs to account {owner!s}")
         transaction.multi()  # type: ignore[no-untyped-call]
+        if ending:
+            transaction.hdel(keys.TOKENS, *ending)
+        for change in changes:
+            for token in change.tokens[1]:
+                transaction.hset(keys.TOKENS, token, change.account)
         transaction.sadd(keys.ACCOUNTS, *(change.account for change in changes))
         for change in changes:
             names = [keys.account(change.account), keys.numbers(change.account), keys.free(change.account)]

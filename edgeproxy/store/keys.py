@@ -9,8 +9,10 @@ RELEASE = "ep1"  # in every key, function library and function: two releases can
 CHANGED = f"{RELEASE}:changed"  # pub/sub channel: the name of an account whose configuration changed
 ACCOUNTS = f"{RELEASE}:accounts"  # set of account names
 USERS = f"{RELEASE}:users"  # hash: user of the partner API → JSON: account, HA1 of its password by algorithm
+TOKENS = f"{RELEASE}:tokens"  # hash: SHA-256 of an access token of the static numbers API → account
 NONCE_KEY = f"{RELEASE}:nonce-key"  # string: what the nonces of HTTP Digest are signed with, the same for all nodes
 OWNERS = f"{RELEASE}:owners"  # hash: tracking number → account, so that no two accounts hold one number
+FLUSHED = f"{RELEASE}:flushed"  # string: a last write, to wait for
 LIMITER = tuple(f"{RELEASE}:{{ip}}:{turn}" for turn in range(3))  # hashes of one clock second each, used in turn
 
 
@@ -22,7 +24,7 @@ def account(name: str) -> str:
 def numbers(name: str) -> str:
     """Hash: the account's inventory, tracking number → the one state it is in.
 
-    `free`, `pool:NAME`, `source:ID`, `quarantined:ID` (of a source).
+    `free`, `pool:NAME`, `source:ID`, `quarantined:ID` (of a source), `static`.
     """
     return f"{RELEASE}:{{{name}}}:numbers"
 
@@ -45,6 +47,11 @@ def records(name: str, resource: str) -> tuple[str, str]:
     """
     prefix = f"{RELEASE}:{{{name}}}:{resource}"
     return prefix, prefix + ":index"
+
+
+def statics(name: str) -> str:
+    """Hash: number in use by the static numbers API → its display options, redirect scenario and pool name, JSON."""
+    return f"{RELEASE}:{{{name}}}:statics"
 
 
 def sources_due(name: str) -> str:
@@ -121,6 +128,7 @@ TTLS = {
     r"ep1:\{[^}]+\}:visitor:.+": "the account's visitors_kept, renewed by leases",
     r"ep1:\{[^}]+\}:cdr:.+": "the account's calls_kept",
     r"ep1:\{[^}]+\}:cdrs(:.+)?": "the account's calls_kept, renewed by calls",
+    r"ep1:flushed": "1 s",
     r"ep1:nonce:.+": "as long as the nonce is good",
     r"ep1:failures:.+": "60 s",
 }
@@ -129,9 +137,11 @@ LASTING = {
     r"ep1:accounts": "configuration",
     r"ep1:owners": "configuration",
     r"ep1:users": "configuration",
+    r"ep1:tokens": "configuration",
     r"ep1:nonce-key": "one for all nodes; without it every login begins again",
     r"ep1:\{[^}]+\}:account": "configuration",
     r"ep1:\{[^}]+\}:(numbers|free)": "the inventory",
+    r"ep1:\{[^}]+\}:statics": "what is set of numbers in use",
     r"ep1:\{[^}]+\}:ids": "no id is given twice",
     r"ep1:\{[^}]+\}:(customers|sources|greetings)(:index)?": "what partners keep here until they delete it",
     r"ep1:\{[^}]+\}:(sources:due|destinations|sounds)": "of those sources and greetings",

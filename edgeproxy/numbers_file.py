@@ -1,0 +1,196 @@
+"""Files of static numbers with their scenarios, CSV or YAML: many of what their API takes one by one (CONTRACT §4).
+
+A row is what a body of `update` is. A CSV file has a column for each of `COLUMNS`, in any order, and may leave some
+out; an empty cell is not sent. A YAML file is a list of bodies.
+"""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from edgeproxy.model import Account
+from edgeproxy.static import wire
+from edgeproxy.store import Store
+from edgeproxy.store.functions import Functions, RefusedError
+from edgeproxy.store.static import Static
+
+# Column → where its value stands in a body.
+COLUMNS = {
+    "phoneNumber": ("phoneNumber",),
+    "source": ("displayOptions", "source"),
+    "medium": ("displayOptions", "medium"),
+    "campaign": ("displayOptions", "campaign"),
+    "content": ("displayOptions", "content"),
+    "keyword": ("displayOptions", "keyword"),
+    "redirectNumber": ("redirectOptions", "ptsnOptions", "redirectNumber"),
+    "reserveNumber": ("redirectOptions", "reserveRedirect", "reserveNumber"),
+    "reserveTimeOut": ("redirectOptions", "reserveRedirect", "reserveTimeOut"),
+    "ignoreEarlyMedia": ("redirectOptions", "reserveRedirect", "ignoreEarlyMedia"),
+    "poolName": ("poolName",),
+}
+
+
+_AT_ONCE = 500  # rows between waits for the disk
+_REFUSED = {
+    "missing": "is none of the account's numbers",
+    "status": "is neither free nor in use as a static number",
+}
+
+
+class NumbersFileError(Exception):
+    """The file as a whole cannot be read; the text says where and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One number of a file: its line (from 1), and the change that it asks for, or what is wrong with it."""
+
+    line: int
+    change: wire.Change | None
+    faults: tuple[str, ...] = ()
+
+
+def is_yaml(path: Path) -> bool:
+    """Tell whether a file is YAML by its name; any other is CSV."""
+    return path.suffix.lower() in (".yaml", ".yml")
+
+
+def read(path: Path) -> list[Row]:
+    """Every row of the file, good or bad.
+
+    Raises:
+        NumbersFileError: it is no CSV with a header of `COLUMNS`, and no YAML list.
+        OSError: it cannot be read.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise NumbersFileError(f"{path}: is not UTF-8") from None
+    return [_row(line, tree) for line, tree in (_yaml if is_yaml(path) else _csv)(text, str(path))]
+
+
+def _row(line: int, tree: Any) -> Row:
+    try:
+        return Row(line, wire.check_change(tree if isinstance(tree, dict) else {}))
+    except wire.InvalidError as invalid:
+        faults = (f"{violation.field}: {violation.message}".removeprefix(": ") for violation in invalid.violations)
+        return Row(line, None, tuple(faults))
+
+
+def _csv(text: str, path: str) -> Iterator[tuple[int, Any]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True)
+    try:
+        unknown = sorted(set(reader.fieldnames or ()) - COLUMNS.keys())
+        if unknown or "phoneNumber" not in (reader.fieldnames or ()):
+            raise NumbersFileError(
+                f"{path}:1: expected a header with phoneNumber and others of {', '.join(COLUMNS)}"
+                + (f"; unknown: {', '.join(unknown)}" if unknown else "")
+            )
+        for cells in reader:
+            yield reader.line_num, _body(cells)
+    except csv.Error as error:
+        raise NumbersFileError(f"{path}:{reader.line_num}: {error}") from None
+
+
+def _body(cells: dict[str, Any]) -> dict[str, Any]:
+    """A body out of the cells of a row; those beyond the header stand as a field that there is not."""
+    body: dict[str, Any] = {}
+    for column, value in cells.items():
+        if not value:
+            continue
+        node = body
+        *above, name = COLUMNS.get(column, ("more cells than columns",))
+        for step in above:
+            node = node.setdefault(step, {})
+        node[name] = value
+    if "redirectOptions" in body:
+        body["redirectOptions"]["redirectType"] = "PSTN"
+    return body
+
+
+def _yaml(text: str, path: str) -> Iterator[tuple[int, Any]]:
+    try:
+        root = yaml.compose(text, yaml.BaseLoader)
+        if not isinstance(root, yaml.SequenceNode):
+            raise NumbersFileError(f"{path}:1: expected a list of numbers")
+        for node, tree in zip(root.value, yaml.load(text, yaml.BaseLoader), strict=True):  # noqa: S506 - texts alone
+            yield node.start_mark.line + 1, tree
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise NumbersFileError(f"{path}:{line}: {error.problem}") from None
+    except (yaml.YAMLError, RecursionError):
+        raise NumbersFileError(f"{path}: is no YAML") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an import did: how many rows were `create`d, `update`d, `unchanged`; and the refused lines, with why."""
+
+    counts: "Counter[str]" = field(default_factory=Counter)
+    refused: list[tuple[int, str]] = field(default_factory=list)
+
+
+async def bring_in(store: Store, account: Account, rows: list[Row], done: Callable[[int], object]) -> Report:
+    """Put the rows' numbers to use, or change them; `done` is told how many rows have been dealt with since.
+
+    A row is taken whole or refused whole, and spends no points; one that changes nothing is left alone.
+
+    Raises:
+        Fault, NotDurableError: the store failed; the rows before are in it, and the same file can be brought in again.
+    """
+    report = Report()
+    static = Static(store, None)
+    for first in range(0, len(rows), _AT_ONCE):
+        some = rows[first : first + _AT_ONCE]
+        report.refused.extend((row.line, fault) for row in some for fault in row.faults)
+        good = [(row.line, row.change) for row in some if row.change is not None]
+        held = await static.look(account, [change.phone_number for _, change in good])
+        for (line, change), (state, parts) in zip(good, held, strict=True):
+            what: Literal["create", "update"] = "update" if state == "static" else "create"
+            if what == "update" and parts | change.parts() == parts:
+                report.counts["unchanged"] += 1
+                continue
+            try:
+                await static.change(account, what, change.phone_number, change.parts(), free_of_charge=True)
+                report.counts[what] += 1
+            except RefusedError as refused:
+                report.refused.append((line, f"phoneNumber: {_REFUSED[refused.why]}"))
+        await Functions(store, 0).flush()
+        done(len(some))
+    report.refused.sort()
+    return report
+
+
+def write(bodies: Iterable[dict[str, Any]], *, as_yaml: bool) -> str:
+    """A file of numbers, each as `list` of the API shows it; `read` gives the same changes back."""
+    if as_yaml:
+        return "".join(
+            yaml.safe_dump([_without_nulls(body)], sort_keys=False, allow_unicode=True) for body in bodies
+        )  # fmt: skip
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for body in bodies:
+        writer.writerow({column: _cell(body, place) for column, place in COLUMNS.items()})
+    return file.getvalue()
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(member) for name, member in value.items() if member is not None}
+    return value
+
+
+def _cell(body: dict[str, Any], place: tuple[str, ...]) -> str:
+    value: Any = body
+    for step in place:
+        value = value.get(step) if value else None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)

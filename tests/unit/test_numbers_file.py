@@ -1,0 +1,110 @@
+"""Files of static numbers: rows good and bad with their lines, and what is written is read back the same."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeproxy import numbers_file
+from edgeproxy.numbers_file import NumbersFileError
+from edgeproxy.static import wire
+
+HEADER = ",".join(numbers_file.COLUMNS)
+
+
+def read(tmp_path: Path, content: str | bytes, name: str = "numbers.csv") -> list[tuple[int, Any]]:
+    path = tmp_path / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return [(row.line, row.change.parts() if row.change else list(row.faults)) for row in numbers_file.read(path)]
+
+
+def test_rows_of_csv(tmp_path: Path) -> None:
+    content = (
+        "\ufeff" + HEADER + "\r\n"
+        '79990000001,yandex,cpc,"a, ""b""",,,74951234567,74957654321,30,false,Пул\r\n'
+        "79990000002,,,,,,,,,,Pool\r\n"
+        "\r\n"
+        "79990000003,,,,,,,74957654321,5,,\r\n"
+        "7999,s,,,,,,,,,,beyond\r\n"
+    )
+    first, second, third, fourth = read(tmp_path, content)
+    assert first == (
+        2,
+        {
+            "displayOptions": {
+                "source": "yandex",
+                "medium": "cpc",
+                "campaign": 'a, "b"',
+                "content": None,
+                "keyword": None,
+            },
+            "redirectOptions": {
+                "redirectType": "PSTN",
+                "ptsnOptions": {"redirectNumber": "+74951234567"},
+                "reserveRedirect": {"reserveNumber": "+74957654321", "reserveTimeOut": 30, "ignoreEarlyMedia": False},
+            },
+            "poolName": "Пул",
+        },
+    )
+    assert second == (3, {"poolName": "Pool"})
+    assert third == (
+        5,
+        [
+            "redirectOptions.ptsnOptions: is required",
+            "redirectOptions.reserveRedirect.reserveTimeOut: must be from 10 to 120 seconds",
+        ],
+    )
+    assert fourth[0] == 6
+    assert fourth[1] == [
+        "phoneNumber: must be a phone number like 7xxxxxxxxxx",
+        "more cells than columns: there is no such field",
+    ]
+
+
+def test_rows_of_yaml(tmp_path: Path) -> None:
+    content = (
+        "- phoneNumber: 79990000001\n"
+        "  redirectOptions: {redirectType: PSTN, ptsnOptions: {redirectNumber: 74951234567}}\n"
+        "- {phoneNumber: 79990000002, poolName: on}\n"
+        "- just text\n"
+    )
+    rows = read(tmp_path, content, "numbers.yaml")
+    assert [line for line, _ in rows] == [1, 3, 4]
+    assert rows[1][1] == {"poolName": "on"}
+    assert "phoneNumber: is required" in rows[2][1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"", "expected a header with phoneNumber"),
+        ("a.csv", b"number,source\n", "unknown: number"),
+        ("a.csv", b'phoneNumber,source\n"x', "a.csv:"),
+        ("a.csv", b"\xff", "is not UTF-8"),
+        ("a.yaml", b"a: b", "expected a list"),
+        ("a.yaml", b"", "expected a list"),
+        ("a.yml", b"- {a: [}\n", "a.yml:1"),
+    ],
+)
+def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    with pytest.raises(NumbersFileError, match=message):
+        read(tmp_path, content, name)
+
+
+@pytest.mark.parametrize("name", ["numbers.csv", "numbers.yaml"])
+def test_what_is_written_is_read_back_the_same(tmp_path: Path, name: str) -> None:
+    bodies = [
+        {"phoneNumber": "79990000001", "displayOptions": {"source": 'a,"b"', "medium": "é"}, "poolName": "Пул: 1"},
+        {
+            "phoneNumber": "493012345678",
+            "redirectOptions": {
+                "redirectType": "PSTN",
+                "ptsnOptions": {"redirectNumber": "74951234567"},
+                "reserveRedirect": {"reserveNumber": "74957654321", "reserveTimeOut": 45, "ignoreEarlyMedia": False},
+            },
+        },
+    ]
+    changes = [wire.check_change(body) for body in bodies]
+    shown = [{"phoneNumber": b["phoneNumber"], **wire.show(c.parts())} for b, c in zip(bodies, changes, strict=True)]
+    rows = read(tmp_path, numbers_file.write(shown, as_yaml=name.endswith("yaml")), name)
+    assert [parts for _, parts in rows] == [change.parts() for change in changes]
