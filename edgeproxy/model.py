@@ -109,6 +109,7 @@ class Account:
     visits_kept_ms: int
     pools: tuple[Pool, ...]
     displays: dict[str, str]  # tracking number → its own display text
+    matches_origins: bool  # whether any pool asks where a visit came from
 
     def __repr__(self) -> str:
         return f"Account({self.name!r}, version={self.version}, pools={[pool.name for pool in self.pools]})"
@@ -149,15 +150,12 @@ class Account:
             visits_kept_ms=config["visits_kept_ms"],
             pools=pools,
             displays=config["displays"],
+            matches_origins=any(pool.match for pool in pools),
         )
 
     def session_idle_ms(self) -> int:
         """How long a session lives after its last request: as long as the longest idle lease it could hold."""
         return max((pool.idle_ttl_ms for pool in self.pools), default=30 * 60_000)
-
-    def matches_origins(self) -> bool:
-        """Tell whether any pool asks where a visit came from."""
-        return any(pool.match for pool in self.pools)
 
     def pool_for(self, number: str, origin: Origin | None) -> int:
         """Index of the first pool, in the account's order, that replaces `number` for this visit; −1 if none does."""

@@ -7,7 +7,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
@@ -37,8 +36,7 @@ class Ask(NamedTuple):
     visit: bytes  # JSON, kept in the visits stream
 
 
-@dataclass(slots=True)
-class Resolution:
+class Resolution(NamedTuple):
     """What the store decided. `numbers` are in the order of `Ask.pages`."""
 
     refused: Kind | None  # None: success, unless `moved`
