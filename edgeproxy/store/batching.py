@@ -50,16 +50,17 @@ class Resolution(NamedTuple):
     day_left_ms: int = 0  # until the account's midnight
 
 
-_random_hex: list[str] = []
+_fresh_ids: list[str] = []
 
 
 def _fresh_id() -> str:
-    """A random UUID (version 4); the system is asked for randomness once in a hundred."""
-    if not _random_hex:
+    """A random UUID (version 4); they are made a hundred at a time, from one call for randomness."""
+    if not _fresh_ids:
         many = secrets.token_hex(16 * 100)
-        _random_hex.extend(many[at : at + 32] for at in range(0, len(many), 32))
-    text = _random_hex.pop()
-    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{'89ab'[int(text[16], 16) & 3]}{text[17:20]}-{text[20:]}"
+        for text in [many[at : at + 32] for at in range(0, len(many), 32)]:
+            variant = "89ab"[int(text[16], 16) & 3]
+            _fresh_ids.append(f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}")
+    return _fresh_ids.pop()
 
 
 _UNAVAILABLE = Resolution(Kind.STORE_UNAVAILABLE)
