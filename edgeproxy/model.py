@@ -115,6 +115,7 @@ class Account:
     calls_kept_ms: int
     site: str | None  # `SiteId` of the static numbers API
     custom_fields: dict[str, tuple[str, ...]]  # of `customers` and `sources`: those defined at set-up
+    matches_origins: bool  # whether any pool asks where a visit came from
 
     def __repr__(self) -> str:
         return f"Account({self.name!r}, version={self.version}, pools={[pool.name for pool in self.pools]})"
@@ -160,15 +161,12 @@ class Account:
             quarantine_ms=config["quarantine_ms"],
             calls_kept_ms=config["calls_kept_ms"],
             custom_fields={resource: tuple(names) for resource, names in config["custom_fields"].items()},
+            matches_origins=any(pool.match for pool in pools),
         )
 
     def session_idle_ms(self) -> int:
         """How long a session lives after its last request: as long as the longest idle lease it could hold."""
         return max((pool.idle_ttl_ms for pool in self.pools), default=30 * 60_000)
-
-    def matches_origins(self) -> bool:
-        """Tell whether any pool asks where a visit came from."""
-        return any(pool.match for pool in self.pools)
 
     def pool_for(self, number: str, origin: Origin | None) -> int:
         """Index of the first pool, in the account's order, that replaces `number` for this visit; −1 if none does."""

@@ -143,12 +143,12 @@ class Counts:
         cells[_LATENCY_SUM] += ms
 
     def batch(self, size: int, events: dict[str, int]) -> None:
-        """Count a batch that the store decided."""
+        """Count a batch that the store decided, and what happened in it (see `EVENTS`)."""
         cells = self._cells
         cells[_FIRST_BATCH + bisect_left(BATCH_SIZES, size)] += 1
         cells[_BATCH_SUM] += size
-        for event in EVENTS:
-            cells[_AT["event:" + event]] += events[event]
+        for event, count in events.items():
+            cells[_AT["event:" + event]] += count
 
     def partner_request(self, status: int) -> None:
         """Count a request of the partner API that was answered with one of `PARTNER_STATUSES`."""

@@ -99,23 +99,20 @@ class Peer:
         )
         names = list(self._keys)
         session_id = page.session_id if len(page.session_id) == 36 else ""
-        session_at = visitor_at = 0
+        how = 4 * (page.dry_run or (not page.is_app and _known_crawler(page.user_agent)))
         if session_id:
+            how += 1
             names.append(site["session_prefix"] + session_id)
-            session_at = len(names)
-        fresh = str(uuid.uuid4())
-        names.append(site["session_prefix"] + fresh)
-        fresh_at = len(names)
+        names.append(f"{site['session_prefix']}{uuid.uuid4()}")
         if page.tracking_id:
+            how += 2
             names.append(site["visitor_prefix"] + page.tracking_id)
-            visitor_at = len(names)
         client = self._client_ip.find(
             request.client.host if request.client else None, tuple(request.headers.getlist("x-forwarded-for"))
         )
-        bare = int(page.dry_run or (not page.is_app and _known_crawler(page.user_agent)))
-        row = [client.counted, session_id, session_at, fresh, fresh_at, visitor_at, bare, *row_pages]
         raw = await self._redis.execute_command(  # type: ignore[no-untyped-call]
-            "FCALL", "ep1_resolve", len(names), *names, 0, site["head"], 0, orjson.dumps([row]), visit
+            "FCALL", "ep1_resolve", len(names), *names, 0, site["head"], 0,
+            client.counted, how, visit, len(row_pages) // 2, *row_pages,
         )  # fmt: skip
         reply = orjson.loads(raw)
         if "results" not in reply:

@@ -207,14 +207,15 @@ return function()
   local bare = tree.type == "web" and is_crawler(tree.userAgent)
 
   -- Which numbers on the page are replaced, and the request's row of ep1_resolve.
-  local shown, pages = {}, ""
+  local shown, pages = {}, {}
   for number in string.gmatch(tree.numbers, "[^,]+") do
     number = match(number, "^%s*(.-)%s*$")
     local e164 = read_number(number)
     local pool = e164 and POOL_OF[e164]
     if pool then
       shown[#shown + 1] = number
-      pages = pages .. ',"' .. e164 .. '",' .. pool
+      pages[#pages + 1] = e164
+      pages[#pages + 1] = pool
     end
   end
   local visit = encode({
@@ -222,30 +223,31 @@ return function()
     parameters = tree.parameters, userAgent = tree.userAgent, requestIpAddress = truncated(tree.requestIpAddress),
   })
   local fresh = uuid4()
-  local count, session_at, visitor_at = KEYS, 0, 0
+  local count, how = KEYS, bare and 4 or 0
   local names = {unpack(K)}
   if session ~= "" then
-    count = count + 1
-    names[count], session_at = site.session_prefix .. session, count
+    count, how = count + 1, how + 1
+    names[count] = site.session_prefix .. session
   end
   count = count + 1
   names[count] = site.session_prefix .. fresh
-  local fresh_at = count
   if visitor ~= "" then
-    count = count + 1
-    names[count], visitor_at = site.visitor_prefix .. visitor, count
+    count, how = count + 1, how + 2
+    names[count] = site.visitor_prefix .. visitor
   end
   names[count + 1] = 0
   names[count + 2] = site.head
   names[count + 3] = 0
-  names[count + 4] = '[["' .. ngx.var.remote_addr .. '","' .. session .. '",' .. session_at .. ',"' .. fresh .. '",'
-    .. fresh_at .. "," .. visitor_at .. "," .. (bare and 1 or 0) .. pages .. "]]"
-  names[count + 5] = visit
+  names[count + 4] = ngx.var.remote_addr
+  names[count + 5] = how
+  names[count + 6] = visit
+  names[count + 7] = #pages / 2
+  for i = 1, #pages do names[count + 7 + i] = pages[i] end
 
   local store = redis:new()
   store:set_timeout(site.budget_ms)
   if not store:connect(SOCKET) then return refuse(500, "Store unavailable") end
-  local raw, failure = store:fcall("ep1_resolve", count, unpack(names, 1, count + 5))
+  local raw, failure = store:fcall("ep1_resolve", count, unpack(names, 1, count + 7 + #pages))
   if not raw then
     ngx.log(ngx.ERR, failure)
     store:close()

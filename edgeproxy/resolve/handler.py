@@ -163,7 +163,7 @@ class Handler:
                 raise Fault(Kind.INVALID_PARAMETER, "requestIpAddress: this account is limited by it, and it is no IP")
             limited = visitor
         origin = None
-        if account.matches_origins():
+        if account.matches_origins:
             origin = Origin.of(page.full_url, page.full_referrer, page.parameters)
         shown, pages = [], []
         for sent in page.numbers:
@@ -183,15 +183,9 @@ class Handler:
             "userAgent": page.user_agent,
             "requestIpAddress": visitor.kept if visitor else "",
         }
-        ask = Ask(
-            ip=limited.counted,
-            session_id=page.session_id if _is_session_id(page.session_id) else "",
-            visitor=page.tracking_id,
-            bare=crawler or page.dry_run,
-            pages=tuple(pages),
-            visit=orjson.dumps(visit),
-        )
-        return ask, shown
+        session_id = page.session_id if _is_session_id(page.session_id) else ""
+        bare = crawler or page.dry_run
+        return Ask(limited.counted, session_id, page.tracking_id, bare, tuple(pages), orjson.dumps(visit)), shown
 
     def _render(self, call: Call, account: Account, ask: Ask, shown: list[str], resolution: Resolution) -> bytes:
         refused = resolution.refused
@@ -211,8 +205,7 @@ class Handler:
         now = time.monotonic()
         remembered = {}
         replaced = []
-        for sent, (on_page, matched), shown_number in zip(shown, ask.pages, resolution.numbers, strict=True):
-            pool, number = matched, shown_number
+        for sent, (on_page, pool), number in zip(shown, ask.pages, resolution.numbers, strict=True):
             if isinstance(number, str):
                 if "/" in number:  # leased from another pool, when an earlier page matched that
                     number, _, index = number.partition("/")

@@ -117,20 +117,14 @@ def check(tree: dict[str, Any]) -> Page:
     kind = _text(tree, "type", 64, required=True)
     if kind not in ("web", "app"):
         raise Fault(Kind.INVALID_PARAMETER, "type: must be web or app")
-    web = kind == "web"
+    before, after = _WEB_TEXTS if kind == "web" else _APP_TEXTS
+    full_url, tracking_id, full_referrer = _texts(tree, before)
+    parameters = _parameters(tree)
+    user_agent, request_ip, session_id = _texts(tree, after)
     page = Page(
-        account=account,
-        numbers=numbers,
-        is_app=not web,
-        full_url=_text(tree, "fullUrl", 2048, required=web, key_required=True),
-        tracking_id=_text(tree, "trackingId", 128, key_required=True),
-        full_referrer=_text(tree, "fullReferrer", 2048, key_required=True),
-        parameters=_parameters(tree),
-        user_agent=_text(tree, "userAgent", 1024, required=web),
-        request_ip=_text(tree, "requestIpAddress", 45, required=web),
-        session_id=_text(tree, "sessionId", 64),
-        dry_run=_flag(tree, "dryRun"),
-    )
+        account, numbers, kind == "app", full_url, tracking_id, full_referrer, parameters, user_agent, request_ip,
+        session_id, _flag(tree, "dryRun"),
+    )  # fmt: skip
     if len(tree) > len(_FIELDS) or not _FIELDS.issuperset(tree):
         for name, value in tree.items():
             if name not in _FIELDS and isinstance(value, dict | list):
@@ -142,6 +136,28 @@ _FIELDS = frozenset(
     ("advId", "numbers", "type", "fullUrl", "trackingId", "fullReferrer", "parameters", "userAgent", "requestIpAddress",
      "sessionId", "dryRun")
 )  # fmt: skip
+
+
+# Fields before and after `parameters`: name, most characters, whether it must be there and not be empty, and whether
+# its key must be there.
+_WEB_TEXTS = (
+    (("fullUrl", 2048, True, True), ("trackingId", 128, False, True), ("fullReferrer", 2048, False, True)),
+    (("userAgent", 1024, True, True), ("requestIpAddress", 45, True, True), ("sessionId", 64, False, False)),
+)
+_APP_TEXTS = (
+    (("fullUrl", 2048, False, True), *_WEB_TEXTS[0][1:]),
+    (("userAgent", 1024, False, False), ("requestIpAddress", 45, False, False), ("sessionId", 64, False, False)),
+)
+
+
+def _texts(tree: dict[str, Any], rules: Iterable[tuple[str, int, bool, bool]]) -> list[str]:
+    texts = []
+    for name, most, required, key_required in rules:
+        value = tree.get(name)
+        if type(value) is not str or len(value) > most or (required and not value):
+            value = _text(tree, name, most, required=required, key_required=key_required)
+        texts.append(value)
+    return texts
 
 
 def _text(tree: dict[str, Any], name: str, most: int, *, required: bool = False, key_required: bool = False) -> str:

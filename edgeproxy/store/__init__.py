@@ -13,6 +13,7 @@ import hiredis
 import orjson
 import redis.asyncio
 from cachetools import LRUCache, TTLCache
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
@@ -96,6 +97,7 @@ class Store:
                 socket_connect_timeout=_PATIENCE_S, decode_responses=True, **options,
             )
         )  # fmt: skip
+        self._ready: list[AbstractConnection] = []  # of `_hot`, between two batches
         self._accounts: LRUCache[str, Account] = LRUCache(_ACCOUNTS_MOST)
         self._unknown: TTLCache[str, bool] = TTLCache(_ACCOUNTS_MOST, _UNKNOWN_S)
         self._changes = 0  # how often an account was forgotten
@@ -161,10 +163,9 @@ class Store:
     async def _pipeline(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         """Send commands on one connection and read their replies; those that failed are exceptions.
 
-        redis-py's own pipeline and its packing in Python would be most of a batch's time.
+        redis-py's own pipeline, its packing in Python, and its pool's locks and events would be most of a batch's time.
         """
-        pool = self._hot.connection_pool
-        connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        connection = await self._connection()
         try:
             await connection.send_packed_command(map(hiredis.pack_command, commands), check_health=False)
             replies: list[Any] = []
@@ -173,9 +174,21 @@ class Store:
                     replies.append(await connection.read_response())
                 except ResponseError as error:
                     replies.append(error)
-            return replies
-        finally:
+        except BaseException:
+            await self._hot.connection_pool.release(connection)
+            raise
+        self._ready.append(connection)
+        return replies
+
+    async def _connection(self) -> AbstractConnection:
+        """A connection that is ready for commands; one that the store closed meanwhile is left to the pool."""
+        pool = self._hot.connection_pool
+        while self._ready:
+            connection = self._ready.pop()
+            if connection.is_connected and not await connection.can_read():
+                return connection
             await pool.release(connection)
+        return await pool.get_connection()  # type: ignore[no-untyped-call,no-any-return]
 
     def _seen(self, started: float, error: Exception | None) -> None:
         """Note whether a call was answered, and log the turns; one begun before the last turn is no evidence."""

@@ -7,7 +7,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
@@ -22,6 +21,7 @@ _DEADLINE_SLACK_MS = 20  # what the estimate of the store's clock may be wrong b
 _CANCEL_S = 0.1
 _PLAN_LIFE_S = 3600  # how long the list of an account's midnights is used
 
+_WITH_SESSION, _WITH_VISITOR, _BARE = 1, 2, 4  # how a request comes to ep1_resolve: their sum
 _BLOCKED, _SPENT, _NO_POOL = 1, 2, 3  # results of ep1_resolve other than 0, success
 
 
@@ -36,8 +36,7 @@ class Ask(NamedTuple):
     visit: bytes  # JSON, kept in the visits stream
 
 
-@dataclass(slots=True)
-class Resolution:
+class Resolution(NamedTuple):
     """What the store decided. `numbers` are in the order of `Ask.pages`."""
 
     refused: Kind | None  # None: success, unless `moved`
@@ -51,16 +50,17 @@ class Resolution:
     day_left_ms: int = 0  # until the account's midnight
 
 
-_random_hex: list[str] = []
+_fresh_ids: list[str] = []
 
 
 def _fresh_id() -> str:
-    """A random UUID (version 4); the system is asked for randomness once in a hundred."""
-    if not _random_hex:
+    """A random UUID (version 4); they are made a hundred at a time, from one call for randomness."""
+    if not _fresh_ids:
         many = secrets.token_hex(16 * 100)
-        _random_hex.extend(many[at : at + 32] for at in range(0, len(many), 32))
-    text = _random_hex.pop()
-    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{'89ab'[int(text[16], 16) & 3]}{text[17:20]}-{text[20:]}"
+        for text in [many[at : at + 32] for at in range(0, len(many), 32)]:
+            variant = "89ab"[int(text[16], 16) & 3]
+            _fresh_ids.append(f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}")
+    return _fresh_ids.pop()
 
 
 _UNAVAILABLE = Resolution(Kind.STORE_UNAVAILABLE)
@@ -70,39 +70,33 @@ _MOVED = Resolution(None, moved=True)
 class _Batch:
     """Requests of one account that leave in one call."""
 
-    __slots__ = ("asks", "futures", "keys", "plan", "visits")
+    __slots__ = ("arguments", "futures", "keys", "plan")
 
     def __init__(self, plan: "_Plan") -> None:
         self.plan = plan
         self.keys = list(plan.keys)
-        self.asks: list[list[Any]] = []
-        self.visits: list[bytes] = []
+        self.arguments: list[str | bytes | int] = []
         self.futures: list[asyncio.Future[Resolution]] = []
 
     def add(self, ask: Ask, future: asyncio.Future[Resolution]) -> None:
         plan, names = self.plan, self.keys
-        session_key = visitor_key = 0
+        how = _BARE if ask.bare else 0
         if ask.session_id:
+            how += _WITH_SESSION
             names.append(plan.session_prefix + ask.session_id)
-            session_key = len(names)
-        fresh = _fresh_id()
-        names.append(plan.session_prefix + fresh)
-        fresh_key = len(names)
+        names.append(plan.session_prefix + _fresh_id())
         if ask.visitor:
+            how += _WITH_VISITOR
             names.append(plan.visitor_prefix + ask.visitor)
-            visitor_key = len(names)
-        row: list[Any] = [ask.ip, ask.session_id, session_key, fresh, fresh_key, visitor_key, int(ask.bare)]
+        arguments = self.arguments
+        arguments += (ask.ip, how, ask.visit, len(ask.pages))
         for page, pool in ask.pages:
-            row.append(page)
-            row.append(pool + 1)
-        self.asks.append(row)
-        self.visits.append(ask.visit)
+            arguments += (page, pool + 1)
         self.futures.append(future)
 
     def command(self, now_ms: int, deadline_ms: int) -> tuple[Any, ...]:
         return (
-            "FCALL", "ep1_resolve", len(self.keys), *self.keys,
-            now_ms, self.plan.head, deadline_ms, orjson.dumps(self.asks), *self.visits,
+            "FCALL", "ep1_resolve", len(self.keys), *self.keys, now_ms, self.plan.head, deadline_ms, *self.arguments
         )  # fmt: skip
 
     def settle_all(self, resolution: Resolution) -> None:
@@ -161,6 +155,7 @@ class _Plan:
                 "session_idle": account.session_idle_ms(),
                 "visitor_ttl": account.visitor_ttl_ms,
                 "visits_kept": account.visits_kept_ms,
+                "session_prefix": self.session_prefix,
                 "pools": [
                     [
                         pool.name, pool.idle_ttl_ms, pool.max_ttl_ms, pool.cooldown_ms,

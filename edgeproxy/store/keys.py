@@ -80,7 +80,7 @@ def cdrs(name: str, field: str = "", value: str = "") -> str:
 
 
 def points(name: str) -> str:
-    """Hash: `day` (its midnight, epoch ms) and the points `spent` on it."""
+    """Hash: `day` (its midnight, epoch ms), the points `spent` on it, and when the TTL of `visits` is due again."""
     return f"{RELEASE}:{{{name}}}:points"
 
 
@@ -123,7 +123,7 @@ def visitor_prefix(name: str) -> str:
 TTLS = {
     r"ep1:\{ip\}:[012]": "3 s: the limiter looks back one second",
     r"ep1:\{[^}]+\}:points": "to the second day after",
-    r"ep1:\{[^}]+\}:visits": "the account's visits_kept",
+    r"ep1:\{[^}]+\}:visits": "the account's visits_kept and a tenth, renewed by visits",
     r"ep1:\{[^}]+\}:session:.+": "the idle time of the account's pools and a tenth, renewed by requests",
     r"ep1:\{[^}]+\}:visitor:.+": "the account's visitors_kept, renewed by leases",
     r"ep1:\{[^}]+\}:cdr:.+": "the account's calls_kept",

@@ -7,15 +7,15 @@
 -- Everything is read and decided first and written last, so a call that fails has changed nothing, and what a batch
 -- shares (the points counter, the pool's order, the reply) is touched once. Requests are decided in the order they came.
 --
--- KEYS  account, points, visits, three of the limiter, three a pool (free, leased, granted), then any that requests name
+-- KEYS  account, points, visits, three of the limiter, three a pool (free, leased, granted), then for each request its
+--       session if it brings one, its fresh session, and its visitor if it names one
 -- ARGV  [1] now_ms: epoch ms; 0 is the store's own time
 --       [2] account, JSON: version, cost, budget, per_second, days (midnights, ascending), session_idle, visitor_ttl,
---           visits_kept, pools: [[name, idle, max, cooldown, overflow, shared_number], …]; times in ms
+--           visits_kept, session_prefix (of its keys), pools: [[name, idle, max, cooldown, overflow, shared_number], …];
+--           times in ms
 --       [3] deadline_ms: epoch ms; a call that the store comes to later does nothing; 0 is no deadline
---       [4] requests, JSON, one array each:
---           [ip, session id or "", its key's index, fresh session id, its key's index, visitor key's index or 0,
---            bare (1: a crawler or dry run, nothing is written), number on page, pool index (from 1), …]
---       [5…] a visit's JSON for each request
+--       [4…] for each request: ip, how (see HOW), the visit's JSON, how many numbers on page, and for each of them the
+--           number and its pool's index (from 1)
 --
 -- Reply, JSON:
 --   {"stale": true}                      the account's version is another one: read it again
@@ -25,15 +25,30 @@
 --                                                     [2, left in the window]  the budget is spent
 --                                                     [3, left in the window]  the account has no pool]}
 --   a tracking number leased from another pool than the one asked for stands as "number/index of its pool"
---   events: leases granted, renewed, recycled; numbers on page left as they are, and shown a shared number
+--   events: of leases granted, renewed, recycled, and numbers on page left as they are (original), or shown a shared
+--   number, those that happened and how often
+--
+-- What costs time here is mostly what is made (tables, strings, numbers as text) and each command called: so tables that
+-- few calls need are made by those, and what an account's JSON says is read once.
 
 local HEAD = 6           -- keys before the pools'
+local FIRST = 4          -- the first request's place in ARGV
+local FIELDS = 4         -- of a request, before its numbers on page
 local WINDOW = 1000      -- ms that the limiter looks back
+local DAY = 86400000
 local SWEEP = 64         -- ended leases that a batch puts back beyond those it needs
 local MOST_LEASES = 256  -- numbers on page that a session remembers
+local MOST_ACCOUNTS = 1024  -- of which JSON is kept as it was read
 local UNPACK = 2000      -- values for one command; Lua's stack bounds it
 
 local OK, BLOCKED, SPENT, NO_POOL = 0, 1, 2, 3
+
+-- How a request comes: 1 with a session, 2 with a visitor, 4 bare (a crawler or dry run: nothing is written); their sum.
+local HOW = {
+  ['0'] = {}, ['1'] = {session = true}, ['2'] = {visitor = true}, ['3'] = {session = true, visitor = true},
+  ['4'] = {bare = true}, ['5'] = {session = true, bare = true}, ['6'] = {visitor = true, bare = true},
+  ['7'] = {session = true, visitor = true, bare = true},
+}
 
 local function clock(now_ms)
   local now = tonumber(now_ms)
@@ -49,6 +64,24 @@ local function in_chunks(command, key, values, width)
   end
 end
 
+-- Accounts ----------------------------------------------------------------------------------------------------------
+
+local accounts, account_count = {}, 0
+
+-- What an account's JSON says; it is the same text from call to call until the account changes. Nothing writes to it.
+local function account_of(json)
+  local account = accounts[json]
+  if account then return account end
+  account = cjson.decode(json)
+  account.version = tostring(account.version)
+  account.session_at = #account.session_prefix + 1  -- where in a session's key its id begins
+  account.index = {}  -- pool's name → its index, as text
+  for i, settings in ipairs(account.pools) do account.index[settings[1]] = tostring(i) end
+  if account_count >= MOST_ACCOUNTS then accounts, account_count = {}, 0 end
+  accounts[json], account_count = account, account_count + 1
+  return account
+end
+
 -- The limiter -------------------------------------------------------------------------------------------------------
 -- A hash a clock second: field '@' is the second it holds, the others are client IPs with the moments of their accepted
 -- requests, two bytes each (ms within the second), in order. The second before is all that a window still reaches into.
@@ -58,25 +91,26 @@ Limiter.__index = Limiter
 
 local function read_second(key, second, ips)
   local moments = redis.call('HMGET', key, '@', unpack(ips))
-  local held = moments[1] == tostring(second)
-  local of = {}
-  for i, ip in ipairs(ips) do of[ip] = held and moments[i + 1] or '' end
-  return of, held
+  return moments, moments[1] == tostring(second)
 end
 
 function Limiter.read(keys, now, ips, limit)
-  local second = math.floor(now / 1000)
-  local self = setmetatable({limit = limit, second = second, ms = now % 1000, accepted = {}}, Limiter)
-  self.key = keys[4 + second % 3]
+  local second, ms = math.floor(now / 1000), now % 1000
+  local self = setmetatable({
+    limit = limit, second = second, ms = ms, stamp = string.char(math.floor(ms / 256), ms % 256),
+    key = keys[4 + second % 3],
+    accepted = {},  -- ip → its moments of this second, to be written
+  }, Limiter)
   self.this, self.held = read_second(self.key, second, ips)
-  self.before = read_second(keys[4 + (second - 1) % 3], second - 1, ips)
+  self.before, self.held_before = read_second(keys[4 + (second - 1) % 3], second - 1, ips)
   return self
 end
 
--- Takes a place in the window of `ip`: true and the places left, or false and the ms until there is one.
+-- Takes a place in the window of the `i`th of the IPs: true and the places left, or false and the ms until there is one.
 -- Moments are whole ms, so those exactly WINDOW apart may be a little less: they count as in one window.
-function Limiter:take(ip)
-  local this, before = self.this[ip], self.before[ip]
+function Limiter:take(i, ip)
+  local this = self.accepted[ip] or self.held and self.this[i + 1] or ''
+  local before = self.held_before and self.before[i + 1] or ''
   local first = #before + 1
   for at = 1, #before, 2 do
     if before:byte(at) * 256 + before:byte(at + 1) >= self.ms then
@@ -95,27 +129,28 @@ function Limiter:take(ip)
     end
     return false, second + moments:byte(at) * 256 + moments:byte(at + 1) + WINDOW + 1 - self.ms
   end
-  self.this[ip] = this .. string.char(math.floor(self.ms / 256), self.ms % 256)
-  self.accepted[ip] = true
+  self.accepted[ip] = this .. self.stamp
   return true, self.limit - used - 1
 end
 
 function Limiter:write()
   local values = {}
-  for ip in pairs(self.accepted) do
+  for ip, moments in pairs(self.accepted) do
     values[#values + 1] = ip
-    values[#values + 1] = self.this[ip]
+    values[#values + 1] = moments
   end
   if #values == 0 then return end
   if not self.held then
     redis.call('DEL', self.key)
-    redis.call('HSET', self.key, '@', tostring(self.second))
+    redis.call('HSET', self.key, '@', self.second)
     redis.call('PEXPIRE', self.key, 3 * WINDOW)
   end
   in_chunks('HSET', self.key, values, 2)
 end
 
 -- Points ------------------------------------------------------------------------------------------------------------
+-- A hash: `day` (its midnight), the points `spent` on it, and until when the stream of visits need not be told again how
+-- long to live (`visits`).
 
 local Points = {}
 Points.__index = Points
@@ -126,16 +161,18 @@ function Points.read(key, now, account)
     if midnight <= now then today = i end
   end
   if not today or not account.days[today + 1] then return nil end
-  local held = redis.call('HMGET', key, 'day', 'spent')
+  local held = redis.call('HMGET', key, 'day', 'spent', 'visits')
   local self = setmetatable({
     key = key, now = now, cost = account.cost, budget = account.budget,
-    day = account.days[today], day_end = account.days[today + 1], spent = 0,
+    day = account.days[today], day_end = account.days[today + 1], spent = 0, before = 0,
+    visits = tonumber(held[3] or 0), visits_told = false,
+    kept = false,  -- the key is this day's, and has its TTL
   }, Points)
   -- A clock that went back over midnight, or a time zone moved west, does not give the day's budget a second time.
   if held[1] and tonumber(held[1]) >= self.day then
-    self.day, self.spent = tonumber(held[1]), tonumber(held[2])
+    self.day, self.spent, self.kept = tonumber(held[1]), tonumber(held[2]), true
+    self.before = self.spent
   end
-  self.before = self.spent
   return self
 end
 
@@ -147,10 +184,27 @@ function Points:spend()
   self.spent = self.spent + self.cost
 end
 
+-- Adds an entry to the stream of visits. It lives a tenth longer than it must, so that not every entry need tell it to;
+-- one that is gone before its time (NOMKSTREAM) is told at once.
+function Points:add_visits(stream, kept, entry)
+  local oldest = math.max(0, self.now - kept)
+  if self.now < self.visits
+    and redis.call('XADD', stream, 'NOMKSTREAM', 'MINID', '~', oldest, '*', 'visits', entry) then
+    return
+  end
+  redis.call('XADD', stream, 'MINID', '~', oldest, '*', 'visits', entry)
+  redis.call('PEXPIRE', stream, math.ceil(kept * 1.1))
+  self.visits, self.visits_told = self.now + math.floor(kept * 0.1), true
+end
+
 function Points:write()
-  if self.spent == self.before then return end
-  redis.call('HSET', self.key, 'day', string.format('%.0f', self.day), 'spent', string.format('%.0f', self.spent))
-  redis.call('PEXPIRE', self.key, string.format('%.0f', self.day_end - self.now + 86400000))
+  if self.spent == self.before and not self.visits_told then return end
+  if self.kept and not self.visits_told then
+    redis.call('HSET', self.key, 'spent', self.spent)
+  else
+    redis.call('HSET', self.key, 'day', self.day, 'spent', self.spent, 'visits', self.visits)
+    redis.call('PEXPIRE', self.key, self.day_end - self.now + DAY)
+  end
 end
 
 -- Pools -------------------------------------------------------------------------------------------------------------
@@ -160,20 +214,17 @@ end
 local Pool = {}
 Pool.__index = Pool
 
-function Pool.of(index, settings, free_key, leased_key, granted_key)
+function Pool.of(index, settings, keys)
+  local at = HEAD + 3 * (index - 1)
   return setmetatable({
     index = index, name = settings[1], idle = settings[2], max = settings[3], cooldown = settings[4],
     overflow = settings[5], shared = settings[6],
-    free_key = free_key, leased_key = leased_key, granted_key = granted_key,
+    free_key = keys[at + 1], leased_key = keys[at + 2], granted_key = keys[at + 3],
     want = 0,        -- numbers that this batch may need
     asked = {},      -- members whose end is to be read
     ends = {},       -- member → end of its lease, as far as known
     lease = {},      -- member → end to be written
-    begin = {},      -- member → begin to be written
-    begun = {},      -- members granted by this batch, in order
-    drop = {},       -- members to be removed
-    release = {},    -- number → when it can be leased, to be written
-    taken = {},      -- numbers leased by this batch
+    queue = false,   -- numbers that can be leased, longest released first; once somebody needs one
   }, Pool)
 end
 
@@ -187,7 +238,7 @@ local function members_of(set)
 end
 
 function Pool:read_ends()
-  local members = members_of(self.asked)
+  local members = self.asked
   for first = 1, #members, UNPACK do
     local last = math.min(first + UNPACK - 1, #members)
     local ends = redis.call('ZMSCORE', self.leased_key, unpack(members, first, last))
@@ -209,16 +260,22 @@ end
 -- Reads the pool's order: numbers that can be leased, longest released first.
 function Pool:open(now)
   if self.queue then return end
+  self.begin = {}    -- member → begin to be written
+  self.begun = {}    -- members granted by this batch, in order
+  self.drop = {}     -- members to be removed
+  self.release = {}  -- number → when it can be leased, to be written
+  self.taken = {}    -- numbers leased by this batch
   local queue = scored(redis.call('ZRANGEBYSCORE', self.free_key, '-inf', now, 'WITHSCORES', 'LIMIT', 0, self.want))
   local ended = scored(
     redis.call('ZRANGEBYSCORE', self.leased_key, '-inf', now, 'WITHSCORES', 'LIMIT', 0, self.want + SWEEP))
+  local ordered = #queue  -- as the store gives them; those put back are not
   for _, lease in ipairs(ended) do
     local number, at = number_of(lease[1]), lease[2] + self.cooldown
     self.drop[lease[1]] = true
     self.release[number] = at
     if at <= now then queue[#queue + 1] = {number, at} end
   end
-  table.sort(queue, earlier)
+  if #queue > ordered then table.sort(queue, earlier) end
   self.queue, self.next, self.swept = queue, 1, #ended
 end
 
@@ -294,219 +351,324 @@ end
 local function pairs_of(scores)
   local values = {}
   for member, score in pairs(scores) do
-    values[#values + 1] = string.format('%.0f', score)
+    values[#values + 1] = score
     values[#values + 1] = member
   end
   return values
 end
 
 function Pool:write()
-  local dropped = members_of(self.drop)
-  in_chunks('ZREM', self.leased_key, dropped, 1)
-  in_chunks('ZREM', self.granted_key, dropped, 1)  -- the pool may have recycled when the lease was granted
-  in_chunks('ZREM', self.free_key, members_of(self.taken), 1)
-  in_chunks('ZADD', self.free_key, pairs_of(self.release), 2)
+  if self.queue then
+    local dropped = members_of(self.drop)
+    in_chunks('ZREM', self.leased_key, dropped, 1)
+    in_chunks('ZREM', self.granted_key, dropped, 1)  -- the pool may have recycled when the lease was granted
+    in_chunks('ZREM', self.free_key, members_of(self.taken), 1)
+    in_chunks('ZADD', self.free_key, pairs_of(self.release), 2)
+    in_chunks('ZADD', self.granted_key, pairs_of(self.begin), 2)
+  end
   in_chunks('ZADD', self.leased_key, pairs_of(self.lease), 2)
-  in_chunks('ZADD', self.granted_key, pairs_of(self.begin), 2)
 end
 
--- Requests ----------------------------------------------------------------------------------------------------------
+-- Sessions and visitors ---------------------------------------------------------------------------------------------
+-- A session's record is a flat array: its end, then PAGE, POOL, NUMBER, SINCE for each of its leases. A visitor's has
+-- the same without the end, and after each lease whose it was.
 
-local FIRST_PAGE = 8  -- a request's numbers on page begin here, each with its pool's index
+local LEASE = 4  -- values of a lease: number on page, pool's name, tracking number, since
 
-local function load_records(keys, indices)
+-- The records of `names` that there are, by name.
+local function load_records(names)
   local records = {}
-  for first = 1, #indices, UNPACK do
-    local names = {}
-    for i = first, math.min(first + UNPACK - 1, #indices) do names[#names + 1] = keys[indices[i]] end
-    local found = redis.call('MGET', unpack(names))
-    for i, packed in ipairs(found) do
-      records[indices[first + i - 1]] = packed and cmsgpack.unpack(packed) or nil
+  for first = 1, #names, UNPACK do
+    local last = math.min(first + UNPACK - 1, #names)
+    local found = redis.call('MGET', unpack(names, first, last))
+    for i = first, last do
+      local packed = found[i - first + 1]
+      if packed then records[names[i]] = cmsgpack.unpack(packed) end
     end
   end
   return records
 end
 
--- Forgets the oldest of a session's leases beyond what it may remember.
-local function bound(leases)
+-- Where in a record the values for a number on page begin.
+local function place_of(record, page, first, width)
+  for at = first, #record, width do
+    if record[at] == page then return at end
+  end
+end
+
+-- Forgets the oldest of a record's leases beyond what it may remember.
+local function bound(record, first, width)
+  local count = (#record - first + 1) / width
+  if count <= MOST_LEASES then return record end
   local begun = {}
-  for page, lease in pairs(leases) do begun[#begun + 1] = {page, lease.since} end
-  if #begun <= MOST_LEASES then return end
+  for at = first, #record, width do begun[#begun + 1] = {at, record[at + 3]} end
   table.sort(begun, earlier)
-  for i = 1, #begun - MOST_LEASES do leases[begun[i][1]] = nil end
+  local kept = {record[first - 1]}
+  for i = count - MOST_LEASES + 1, count do
+    for at = begun[i][1], begun[i][1] + width - 1 do kept[#kept + 1] = record[at] end
+  end
+  return kept
+end
+
+-- Puts the leases of a visitor's session into what the visitor had.
+local function remember(had, session)
+  local place, record = {}, session.record
+  for at = 1, #had, LEASE + 1 do place[had[at]] = at end
+  for from = 2, #record, LEASE do
+    local to = place[record[from]] or #had + 1
+    for i = 0, LEASE - 1 do had[to + i] = record[from + i] end
+    had[to + LEASE] = session.id
+  end
+  return bound(had, 1, LEASE + 1)
+end
+
+-- Requests ----------------------------------------------------------------------------------------------------------
+
+-- The requests as ARGV and KEYS lay them out, and their client IPs.
+local function requests_of(keys, args, pool_count)
+  local requests, ips, count = {}, {}, 0
+  local at, key = FIRST, HEAD + 3 * pool_count
+  while args[at] do
+    local how = HOW[args[at + 1]]
+    local request = {
+      key = false, fresh_key = false, visitor = false, bare = how.bare, visit = args[at + 2],
+      first = at + FIELDS, last = at + FIELDS - 1 + 2 * args[at + 3],  -- its numbers on page
+      session = false,
+    }
+    if how.session then
+      key = key + 1
+      request.key = keys[key]
+    end
+    key = key + 1
+    request.fresh_key = keys[key]
+    if how.visitor then
+      key = key + 1
+      request.visitor = keys[key]
+    end
+    count = count + 1
+    requests[count], ips[count] = request, args[at]
+    at = request.last + 1
+  end
+  return requests, ips
+end
+
+local Batch = {}
+Batch.__index = Batch
+
+function Batch:pool(index)
+  local pool = self.pools[index]
+  if not pool then
+    pool = Pool.of(tonumber(index), self.account.pools[tonumber(index)], self.keys)
+    self.pools[index] = pool
+  end
+  return pool
+end
+
+-- The pool of a lease, if the account still has it.
+function Batch:holder(lease_pool)
+  local index = self.account.index[lease_pool]
+  return index and self:pool(index)
+end
+
+-- Leases the session a number of the pool for a number on page, at `at` of the session's record if it had one there.
+function Batch:allocate(pool, session, page, at, visitor)
+  local now, record = self.now, session.record
+  pool:open(now)
+  local number
+  if at then
+    if record[at + 1] == pool.name then number = pool:regain(record[at + 2], session.id, now) end
+  elseif visitor then
+    local had = place_of(visitor, page, 1, LEASE + 1)
+    if had and visitor[had + 1] == pool.name then
+      number = pool:regain(visitor[had + 2], visitor[had + LEASE], now)
+    end
+  end
+  number = number or pool:longest_released()
+  if not number and pool.overflow == 'recycle' then
+    number = pool:recycle(now)
+    if number then self.recycled = self.recycled + 1 end
+  end
+  if not number then return false end
+  pool:grant(number, session.id, now)
+  at = at or #record + 1
+  record[at], record[at + 1], record[at + 2], record[at + 3] = page, pool.name, number, now
+  session.changed, session.granted = true, true
+  self.granted = self.granted + 1
+  return number
+end
+
+-- The number shown for a number on page; with the index of its pool if that is not the one asked for, or as shared.
+function Batch:show(request, session, page, pool, visitor)
+  local now, record = self.now, session.record
+  local at = place_of(record, page, 2, LEASE)
+  local holder = at and self:holder(record[at + 1])
+  if holder then
+    local number, since = record[at + 2], record[at + 3]
+    local member = member_of(number, session.id)
+    local ends = holder.ends[member]
+    if ends and ends > now and since + holder.max > now then
+      if not request.bare then
+        ends = math.min(now + holder.idle, since + holder.max)
+        holder.lease[member], holder.ends[member] = ends, ends
+        self.renewed = self.renewed + 1
+      end
+      return number, holder ~= pool and holder.index
+    end
+  end
+  if request.bare then return nil end
+  local number = self:allocate(pool, session, page, at, visitor)
+  if number then return number end
+  if pool.overflow == 'shared' then
+    self.shared = self.shared + 1
+    return pool.shared, false, true
+  end
+  self.original = self.original + 1
+end
+
+local EVENTS = {'granted', 'renewed', 'recycled', 'original', 'shared'}
+
+function Batch:events()
+  local happened
+  for i = 1, #EVENTS do
+    local count = self[EVENTS[i]]
+    if count > 0 then happened = (happened and happened .. ',"' or '"') .. EVENTS[i] .. '":' .. count end
+  end
+  return '{' .. (happened or '') .. '}'
 end
 
 local function resolve(keys, args)
   local now = clock(args[1])
-  local account = cjson.decode(args[2])
+  local account = account_of(args[2])
   local deadline = tonumber(args[3])
-  if deadline > 0 and now > deadline then return cjson.encode({late = true, now = now}) end
-  if redis.call('HGET', keys[1], 'version') ~= tostring(account.version) then
-    return cjson.encode({stale = true})
-  end
-  local requests = cjson.decode(args[4])
-
-  local pools, pool_named = {}, {}
-  for i, settings in ipairs(account.pools) do
-    local at = HEAD + 3 * (i - 1)
-    pools[i] = Pool.of(i, settings, keys[at + 1], keys[at + 2], keys[at + 3])
-    pool_named[settings[1]] = pools[i]
-  end
-
+  if deadline > 0 and now > deadline then return '{"late":true,"now":' .. now .. '}' end
+  if redis.call('HGET', keys[1], 'version') ~= account.version then return '{"stale":true}' end
   local points = Points.read(keys[2], now, account)
   if not points then return redis.error_reply('CLOCK the store and the gateway are days apart') end
-  local ips, seen = {}, {}
-  for _, request in ipairs(requests) do
-    if not seen[request[1]] then
-      seen[request[1]] = true
-      ips[#ips + 1] = request[1]
-    end
-  end
+  local requests, ips = requests_of(keys, args, #account.pools)
   local limiter = Limiter.read(keys, now, ips, account.per_second)
+  local batch = setmetatable({
+    now = now, account = account, keys = keys,
+    pools = {},  -- index, as text → pool, of those that requests have to do with
+    granted = 0, renewed = 0, recycled = 0, original = 0, shared = 0,
+  }, Batch)
 
-  -- Limiter and points: who may go on.
-  local results, accepted = {}, {}
+  -- Limiter and points: who may go on. `codes` and `lefts` are the first of each result.
+  local codes, lefts, wanted = {}, {}, {}
   for i, request in ipairs(requests) do
-    local passed, left = limiter:take(request[1])
+    local passed, left = limiter:take(i, ips[i])
+    lefts[i] = left
     if not passed then
-      results[i] = {BLOCKED, left}
+      codes[i] = BLOCKED
     elseif not points:cover() then
-      results[i] = {SPENT, left}
-    elseif #pools == 0 then
-      results[i] = {NO_POOL, left}
+      codes[i] = SPENT
+    elseif #account.pools == 0 then
+      codes[i] = NO_POOL
     else
       points:spend()
-      results[i] = {OK, '', left}
-      accepted[#accepted + 1] = i
+      codes[i] = OK
+      if request.key then wanted[#wanted + 1] = request.key end
     end
   end
 
   -- Sessions: those that live, with the ends of their leases; and what visitors had before who lack a lease.
-  local wanted = {}
-  for _, i in ipairs(accepted) do
-    if requests[i][2] ~= '' then wanted[#wanted + 1] = requests[i][3] end
-  end
-  local records = load_records(keys, wanted)
+  local records = load_records(wanted)
   local sessions, returning = {}, {}
-  for _, i in ipairs(accepted) do
-    local request = requests[i]
-    local id = request[2]
-    local record = records[request[3]]
-    if id ~= '' and record and record.ends > now then
-      sessions[id] = sessions[id] or {id = id, key = request[3], ends = record.ends, leases = record.leases}
-    end
-    local session, leased = sessions[id], true
-    for at = FIRST_PAGE, #request, 2 do
-      local lease = session and session.leases[request[at]]
-      local pool = lease and pool_named[lease.pool]
-      if pool then pool.asked[member_of(lease.number, id)] = true end
-      leased = leased and pool
-      pools[request[at + 1]].want = pools[request[at + 1]].want + 1
-    end
-    if request[6] > 0 and not leased then returning[#returning + 1] = request[6] end
-  end
-  for _, pool in ipairs(pools) do pool:read_ends() end
-  local visitors = load_records(keys, returning)
-
-  -- Leases.
-  local events = {granted = 0, renewed = 0, recycled = 0, original = 0, shared = 0}
-  local visits, changed_visitors = {}, {}
-
-  local function allocate(pool, session, page, visitor)
-    pool:open(now)
-    local before = session.leases[page] or (visitor and visitor[page])
-    local number = before and before.pool == pool.name
-      and pool:regain(before.number, before.session or session.id, now) or pool:longest_released()
-    if not number and pool.overflow == 'recycle' then
-      number = pool:recycle(now)
-      if number then events.recycled = events.recycled + 1 end
-    end
-    if not number then return nil end
-    pool:grant(number, session.id, now)
-    session.leases[page] = {pool = pool.name, number = number, since = now}
-    session.changed, session.granted = true, true
-    events.granted = events.granted + 1
-    return number
-  end
-
-  for _, i in ipairs(accepted) do
-    local request, result = requests[i], results[i]
-    local bare = request[7] == 1
-    local session = sessions[request[2]]
-    local visitor = visitors[request[6]]
-    local fresh = not session
-    if fresh then
-      session = {id = request[4], key = request[5], ends = 0, leases = {}}
-    end
-    result[2] = session.id
-    local shown = {}
-    for at = FIRST_PAGE, #request, 2 do
-      local page, pool = request[at], pools[request[at + 1]]
-      local lease = session.leases[page]
-      local holder = lease and pool_named[lease.pool]
-      local member = holder and member_of(lease.number, session.id)
-      local ends = member and holder.ends[member]
-      local number = false
-      if ends and ends > now and lease.since + holder.max > now then
-        number = lease.number
-        if not bare then
-          holder.lease[member] = math.min(now + holder.idle, lease.since + holder.max)
-          holder.ends[member] = holder.lease[member]
-          events.renewed = events.renewed + 1
-        end
-      elseif not bare then
-        number = allocate(pool, session, page, visitor) or false
+  for i, request in ipairs(requests) do
+    if codes[i] == OK then
+      local key = request.key
+      local session = sessions[key]
+      local record = not session and records[key]
+      if record and record[1] > now then
+        session = {id = key:sub(account.session_at), key = key, record = record, changed = false, granted = false}
+        sessions[key] = session
       end
-      local kind = 'lease'
-      if not number and not bare then
-        if pool.overflow == 'shared' then
-          number, kind = pool.shared, 'shared'
-          events.shared = events.shared + 1
+      request.session = session
+      local leased = true
+      for at = request.first, request.last, 2 do
+        local pool = batch:pool(args[at + 1])
+        pool.want = pool.want + 1
+        local place = session and place_of(session.record, args[at], 2, LEASE)
+        local holder = place and batch:holder(session.record[place + 1])
+        if holder then holder.asked[#holder.asked + 1] = member_of(session.record[place + 2], session.id) end
+        leased = leased and holder
+      end
+      if request.visitor and not leased then returning[#returning + 1] = request.visitor end
+    end
+  end
+  for _, pool in pairs(batch.pools) do pool:read_ends() end
+  local visitors = load_records(returning)
+
+  -- Leases. `results` and `visits` are JSON in pieces.
+  local results, visits, written, visited = {}, {}, {}, {}
+  local r, v = 0, 0
+  for i, request in ipairs(requests) do
+    if codes[i] ~= OK then
+      results[r + 1], results[r + 2], results[r + 3], results[r + 4] = '],[', codes[i], ',', lefts[i]
+      r = r + 4
+    else
+      local session, bare = request.session, request.bare
+      local fresh = not session
+      if fresh then
+        local key = request.fresh_key
+        session = {id = key:sub(account.session_at), key = key, record = {0}, changed = true, granted = false}
+      end
+      results[r + 1], results[r + 2], results[r + 3], results[r + 4] = '],[0,"', session.id, '",', lefts[i]
+      r = r + 4
+      if not bare then
+        visits[v + 1], visits[v + 2] = '},{"session":"', session.id
+        visits[v + 3] = fresh and '","new":true,"numbers":{' or '","new":false,"numbers":{'
+        v = v + 3
+      end
+      local visitor, first = visitors[request.visitor], true
+      for at = request.first, request.last, 2 do
+        local page = args[at]
+        local number, other, shared = batch:show(request, session, page, batch:pool(args[at + 1]), visitor)
+        if not number then
+          r = r + 1
+          results[r] = ',false'
         else
-          events.original = events.original + 1
+          results[r + 1], results[r + 2], results[r + 3] = ',"', number, other and '/' .. other .. '"' or '"'
+          r = r + 3
+          if not bare then
+            visits[v + 1], visits[v + 2], visits[v + 3] = first and '"' or ',"', page, '":["'
+            visits[v + 4], visits[v + 5] = number, shared and '","shared"]' or '","lease"]'
+            v, first = v + 5, false
+          end
         end
       end
-      local other = kind == 'lease' and number and holder and session.leases[page] == lease and holder ~= pool
-      result[#result + 1] = other and number .. '/' .. holder.index or number
-      if number then shown[#shown + 1] = '"' .. page .. '":["' .. number .. '","' .. kind .. '"]' end
-    end
-    if not bare then
-      if fresh then session.changed = true end
-      sessions[session.id] = session
-      if session.granted and request[6] > 0 then changed_visitors[request[6]] = session end
-      visits[#visits + 1] = '{"session":"' .. session.id .. '","new":' .. tostring(fresh)
-        .. ',"numbers":{' .. table.concat(shown, ',') .. '},"visit":' .. args[4 + i] .. '}'
+      if not bare then
+        visits[v + 1], visits[v + 2] = '},"visit":', request.visit
+        v = v + 2
+        if session.changed or session.record[1] - now < account.session_idle then written[session] = true end
+        if session.granted and request.visitor then visited[#visited + 1] = {request.visitor, session} end
+      end
     end
   end
 
   -- Everything is decided: write it.
   limiter:write()
+  if v > 0 then
+    visits[1], visits[v + 1] = '[{"session":"', '}]'
+    points:add_visits(keys[3], account.visits_kept, table.concat(visits))
+  end
   points:write()
-  for _, pool in ipairs(pools) do pool:write() end
-  for _, session in pairs(sessions) do
+  for _, pool in pairs(batch.pools) do pool:write() end
+  for session in pairs(written) do
     -- A session is written again when a tenth of its life has passed, and lives that much longer in return.
-    if session.changed or session.ends - now < account.session_idle then
-      bound(session.leases)
-      local life = math.ceil(account.session_idle * 1.1)
-      local record = cmsgpack.pack({ends = now + life, leases = session.leases})
-      redis.call('SET', keys[session.key], record, 'PX', string.format('%.0f', life))
-    end
+    local life = math.ceil(account.session_idle * 1.1)
+    local record = bound(session.record, 2, LEASE)
+    record[1] = now + life
+    redis.call('SET', session.key, cmsgpack.pack(record), 'PX', life)
   end
-  for index, session in pairs(changed_visitors) do
-    local had = visitors[index] or {}
-    for page, lease in pairs(session.leases) do
-      had[page] = {pool = lease.pool, number = lease.number, session = session.id, since = lease.since}
-    end
-    bound(had)
-    redis.call('SET', keys[index], cmsgpack.pack(had), 'PX', string.format('%.0f', account.visitor_ttl))
+  for _, visit in ipairs(visited) do
+    local key, session = visit[1], visit[2]
+    local had = remember(visitors[key] or {}, session)
+    visitors[key] = had
+    redis.call('SET', key, cmsgpack.pack(had), 'PX', account.visitor_ttl)
   end
-  if #visits > 0 then
-    local kept = string.format('%.0f', account.visits_kept)
-    redis.call('XADD', keys[3], 'MINID', '~', string.format('%.0f', math.max(0, now - account.visits_kept)), '*',
-      'visits', '[' .. table.concat(visits, ',') .. ']')
-    redis.call('PEXPIRE', keys[3], kept)
-  end
-  return cjson.encode({now = now, day_end = points.day_end, spent = points.spent, events = events, results = results})
+  if r > 0 then results[1] = results[1]:sub(3) end
+  return '{"now":' .. now .. ',"day_end":' .. points.day_end .. ',"spent":' .. points.spent .. ',"events":'
+    .. batch:events() .. ',"results":[' .. table.concat(results) .. ']]}'
 end
 
 redis.register_function('ep1_resolve', resolve)

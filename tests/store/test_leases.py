@@ -267,6 +267,34 @@ async def test_crawlers_and_dry_runs_spend_no_number(desk: Desk) -> None:
     assert await desk.redis.xlen(keys.visits("x")) == 2
 
 
+async def test_a_dry_run_does_not_lengthen_a_session(desk: Desk) -> None:
+    await desk.load(pool(idle_ttl="30m", max_ttl="2h"))
+    first = await desk.ask("x", PAGE)
+    desk.clock.advance(600)
+    record = await desk.redis.dump(keys.session_prefix("x") + first.session_id)
+    assert last(await desk.ask("x", PAGE, first.session_id, bare=True)) == "51"
+    assert await desk.redis.dump(keys.session_prefix("x") + first.session_id) == record
+    assert last(await desk.ask("x", PAGE, first.session_id)) == "51"
+    assert await desk.redis.dump(keys.session_prefix("x") + first.session_id) != record
+
+
+async def test_the_stream_of_visits_lives_as_long_as_it_is_written_to(desk: Desk) -> None:
+    await desk.load(pool())
+    kept_ms = (await desk.account("x")).visits_kept_ms
+    for _ in range(3):
+        await desk.ask("x", PAGE)
+        desk.clock.advance(kept_ms / 1000 * 0.1)
+        await desk.redis.pexpire(keys.visits("x"), kept_ms)  # what is left of a life and a tenth
+    await desk.ask("x", PAGE)
+    assert await desk.redis.pttl(keys.visits("x")) > kept_ms
+    await desk.redis.delete(keys.visits("x"))  # as a store short of memory may
+    await desk.ask("x", PAGE)
+    assert await desk.redis.pttl(keys.visits("x")) > kept_ms
+    await desk.redis.delete(keys.points("x"))
+    await desk.ask("x", PAGE)
+    assert await desk.redis.pttl(keys.points("x")) > 0
+
+
 async def test_of_many_new_sessions_at_once_none_shares_a_number(store_url: str) -> None:
     async with Store(store_url) as one, Store(store_url) as other:
         await one.load_functions()

@@ -1,3 +1,5 @@
+import hmac
+
 import pytest
 
 from edgeproxy.resolve.signature import Outcome, sign, verify
@@ -9,6 +11,13 @@ CURLY = "{“advid”:”123”,”numbers”:”321”}".encode()  # as the pub
 
 def test_the_documented_vector() -> None:
     assert sign(BODY, b"freespee") == DOCUMENTED
+
+
+@pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 200])
+def test_a_secret_of_any_length(length: int) -> None:
+    secret = bytes(range(length))
+    for body in (b"", BODY, BODY * 100):
+        assert sign(body, secret) == hmac.digest(secret, body, "sha1").hex()
 
 
 @pytest.mark.parametrize(
