@@ -22,7 +22,7 @@ from prometheus_client.metrics_core import Metric
 from edgeproxy.errors import Kind
 
 OUTCOMES = ("success", *(kind.label for kind in Kind))
-EVENTS = ("granted", "renewed", "recycled", "original", "shared")
+EVENTS = ("granted", "renewed", "recycled", "original", "shared", "source")
 LATENCY_MS = (1, 2, 3, 5, 7.5, 10, 15, 20, 30, 40, 50, 60, 100)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -78,7 +78,7 @@ class Board:
         numbers = CounterMetricFamily(
             "edgeproxy_numbers",
             "Numbers on pages: leases granted, renewed and recycled; left as they were (original), or shown a shared "
-            "number, for want of a free one.",
+            "number, for want of a free one; shown a source's number.",
             labels=["event"],
         )
         for event in EVENTS:

@@ -168,9 +168,9 @@ class Handler:
         shown, pages = [], []
         for sent in page.numbers:
             number = read_number(sent, account.region)
-            if number is not None and (pool := account.pool_for(number, origin)) >= 0:
+            if number is not None:
                 shown.append(sent)
-                pages.append((number, pool))
+                pages.append((number, account.pool_for(number, origin)))
         crawler = not page.is_app and _known_crawler(page.user_agent)
         if crawler:
             self._counts.add("crawlers")
@@ -225,7 +225,8 @@ class Handler:
         now = time.monotonic()
         replaced = []
         for sent, (on_page, pool) in zip(shown, ask.pages, strict=True):
-            since = now - min(account.pools[pool].idle_ttl_ms / 1000, _REMEMBERED_S)
+            lease_s = account.pools[pool].idle_ttl_ms / 1000 if pool >= 0 else _REMEMBERED_S
+            since = now - min(lease_s, _REMEMBERED_S)
             number = self._memory.recall(account.name, ask.session_id, on_page, since)
             if number is not None:
                 replaced.append((sent, number, _local(account, pool, sent, number)))
@@ -293,7 +294,8 @@ class Handler:
 
 
 def _local(account: Account, pool: int, on_page: str, number: str) -> str:
-    return show_number(number, account.displays.get(number), account.pools[pool].pattern, on_page)
+    pattern = account.pools[pool].pattern if pool >= 0 else None  # a source's number has none
+    return show_number(number, account.displays.get(number), pattern, on_page)
 
 
 def _is_session_id(text: str) -> bool:

@@ -25,7 +25,13 @@ from edgeproxy.store.batching import Ask, Batcher, Resolution
 
 __all__ = ["Ask", "Facts", "Resolution", "Store", "StoreError", "store_time"]
 
-LIBRARIES = ("resolve", "accounts", "partner")
+# Library → the files that it consists of, in this order.
+LIBRARIES = {
+    "resolve": ("limits", "resolve"),
+    "accounts": ("accounts",),
+    "partner": ("partner",),
+    "static": ("limits", "static"),
+}
 OLDEST_REDIS = (7, 0)
 
 _log = logging.getLogger(__name__)
@@ -53,7 +59,8 @@ class Facts:
 
 
 def _library_code(name: str) -> str:
-    return files(__package__).joinpath(f"{name}.lua").read_text()
+    texts = [files(__package__).joinpath(f"{file}.lua").read_text() for file in LIBRARIES[name]]
+    return "\n".join([f"#!lua name={keys.RELEASE}_{name}", *texts])
 
 
 def store_time() -> int:

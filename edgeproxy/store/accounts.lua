@@ -1,4 +1,3 @@
-#!lua name=ep1_accounts
 --
 -- What an account may use: who owns which number, the account's configuration, the numbers of its pools.
 

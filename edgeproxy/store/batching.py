@@ -32,7 +32,7 @@ class Ask(NamedTuple):
     session_id: str  # "" for none
     visitor: str  # the partner's trackingId, "" for none
     bare: bool  # a crawler or a dry run: no number is spent, nothing is recorded
-    pages: tuple[tuple[str, int], ...]  # numbers on the page (E.164), each with the index of its pool
+    pages: tuple[tuple[str, int], ...]  # numbers on the page (E.164), each with the index of its pool; −1 for no pool
     visit: bytes  # JSON, kept in the visits stream
 
 
@@ -142,7 +142,7 @@ class _Plan:
         self.stale_at = time.monotonic() + _PLAN_LIFE_S
         self.session_prefix = keys.session_prefix(name)
         self.visitor_prefix = keys.visitor_prefix(name)
-        self.keys = [keys.account(name), keys.points(name), keys.visits(name), *keys.LIMITER]
+        self.keys = [keys.account(name), keys.points(name), keys.visits(name), *keys.LIMITER, keys.destinations(name)]
         for pool in account.pools:
             self.keys += keys.pool(name, pool.name)
         self.head = orjson.dumps(

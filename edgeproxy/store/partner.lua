@@ -1,4 +1,3 @@
-#!lua name=ep1_partner
 --
 -- Customers, sources, voicemail greetings and call records of an account (CONTRACT §3), over its one number inventory.
 --

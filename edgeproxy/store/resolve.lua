@@ -1,4 +1,3 @@
-#!lua name=ep1_resolve
 --
 -- ep1_resolve: decides a batch of requests of one account in one call (CONTRACT §1 and §2).
 --
@@ -7,7 +6,7 @@
 -- Everything is read and decided first and written last, so a call that fails has changed nothing, and what a batch
 -- shares (the points counter, the pool's order, the reply) is touched once. Requests are decided in the order they came.
 --
--- KEYS  account, points, visits, three of the limiter, three a pool (free, leased, granted), then for each request its
+-- KEYS  account, points, visits, three of the limiter, destinations, three a pool (free, leased, granted), then for each request its
 --       session if it brings one, its fresh session, and its visitor if it names one
 -- ARGV  [1] now_ms: epoch ms; 0 is the store's own time
 --       [2] account, JSON: version, cost, budget, per_second, days (midnights, ascending), session_idle, visitor_ttl,
@@ -15,7 +14,7 @@
 --           times in ms
 --       [3] deadline_ms: epoch ms; a call that the store comes to later does nothing; 0 is no deadline
 --       [4…] for each request: ip, how (see HOW), the visit's JSON, how many numbers on page, and for each of them the
---           number and its pool's index (from 1)
+--           number and its pool's index (from 1; 0: no pool replaces it, but a source may)
 --
 -- Reply, JSON:
 --   {"stale": true}                      the account's version is another one: read it again
@@ -23,23 +22,22 @@
 --   {"now", "day_end", "spent", "events", "results": [[0, session id, left in the window, tracking number or false, …]
 --                                                     [1, ms until the window has room]
 --                                                     [2, left in the window]  the budget is spent
---                                                     [3, left in the window]  the account has no pool]}
+--                                                     [3, left in the window]  the account has no pool, and no source]}
 --   a tracking number leased from another pool than the one asked for stands as "number/index of its pool"
---   events: of leases granted, renewed, recycled, and numbers on page left as they are (original), or shown a shared
---   number, those that happened and how often
+--   events: of leases granted, renewed, recycled, and numbers on page left as they are (original), shown a shared number
+--   or a source's, those that happened and how often
 --
 -- What costs time here is mostly what is made (tables, strings, numbers as text) and each command called: so tables that
 -- few calls need are made by those, and what an account's JSON says is read once.
 
-local HEAD = 6           -- keys before the pools'
+local HEAD = 7           -- keys before the pools'
+local FIRST_LIMITER = 4  -- of them, the first of the limiter's
 local FIRST = 4          -- the first request's place in ARGV
 local FIELDS = 4         -- of a request, before its numbers on page
-local WINDOW = 1000      -- ms that the limiter looks back
-local DAY = 86400000
 local SWEEP = 64         -- ended leases that a batch puts back beyond those it needs
+local SOURCES = 64       -- of one destination that are looked through for one that serves
 local MOST_LEASES = 256  -- numbers on page that a session remembers
 local MOST_ACCOUNTS = 1024  -- of which JSON is kept as it was read
-local UNPACK = 2000      -- values for one command; Lua's stack bounds it
 
 local OK, BLOCKED, SPENT, NO_POOL = 0, 1, 2, 3
 
@@ -49,20 +47,6 @@ local HOW = {
   ['4'] = {bare = true}, ['5'] = {session = true, bare = true}, ['6'] = {visitor = true, bare = true},
   ['7'] = {session = true, visitor = true, bare = true},
 }
-
-local function clock(now_ms)
-  local now = tonumber(now_ms)
-  if now > 0 then return now end
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
-local function in_chunks(command, key, values, width)
-  local step = UNPACK - UNPACK % width
-  for first = 1, #values, step do
-    redis.call(command, key, unpack(values, first, math.min(first + step - 1, #values)))
-  end
-end
 
 -- Accounts ----------------------------------------------------------------------------------------------------------
 
@@ -80,131 +64,6 @@ local function account_of(json)
   if account_count >= MOST_ACCOUNTS then accounts, account_count = {}, 0 end
   accounts[json], account_count = account, account_count + 1
   return account
-end
-
--- The limiter -------------------------------------------------------------------------------------------------------
--- A hash a clock second: field '@' is the second it holds, the others are client IPs with the moments of their accepted
--- requests, two bytes each (ms within the second), in order. The second before is all that a window still reaches into.
-
-local Limiter = {}
-Limiter.__index = Limiter
-
-local function read_second(key, second, ips)
-  local moments = redis.call('HMGET', key, '@', unpack(ips))
-  return moments, moments[1] == tostring(second)
-end
-
-function Limiter.read(keys, now, ips, limit)
-  local second, ms = math.floor(now / 1000), now % 1000
-  local self = setmetatable({
-    limit = limit, second = second, ms = ms, stamp = string.char(math.floor(ms / 256), ms % 256),
-    key = keys[4 + second % 3],
-    accepted = {},  -- ip → its moments of this second, to be written
-  }, Limiter)
-  self.this, self.held = read_second(self.key, second, ips)
-  self.before, self.held_before = read_second(keys[4 + (second - 1) % 3], second - 1, ips)
-  return self
-end
-
--- Takes a place in the window of the `i`th of the IPs: true and the places left, or false and the ms until there is one.
--- Moments are whole ms, so those exactly WINDOW apart may be a little less: they count as in one window.
-function Limiter:take(i, ip)
-  local this = self.accepted[ip] or self.held and self.this[i + 1] or ''
-  local before = self.held_before and self.before[i + 1] or ''
-  local first = #before + 1
-  for at = 1, #before, 2 do
-    if before:byte(at) * 256 + before:byte(at + 1) >= self.ms then
-      first = at
-      break
-    end
-  end
-  local used = (#before - first + 1) / 2 + #this / 2
-  if used >= self.limit then
-    local leaving = used - self.limit + 1
-    local old = (#before - first + 1) / 2
-    local moments, at = before, first + 2 * (leaving - 1)
-    local second = -1000
-    if leaving > old then
-      moments, at, second = this, 2 * (leaving - old - 1) + 1, 0
-    end
-    return false, second + moments:byte(at) * 256 + moments:byte(at + 1) + WINDOW + 1 - self.ms
-  end
-  self.accepted[ip] = this .. self.stamp
-  return true, self.limit - used - 1
-end
-
-function Limiter:write()
-  local values = {}
-  for ip, moments in pairs(self.accepted) do
-    values[#values + 1] = ip
-    values[#values + 1] = moments
-  end
-  if #values == 0 then return end
-  if not self.held then
-    redis.call('DEL', self.key)
-    redis.call('HSET', self.key, '@', self.second)
-    redis.call('PEXPIRE', self.key, 3 * WINDOW)
-  end
-  in_chunks('HSET', self.key, values, 2)
-end
-
--- Points ------------------------------------------------------------------------------------------------------------
--- A hash: `day` (its midnight), the points `spent` on it, and until when the stream of visits need not be told again how
--- long to live (`visits`).
-
-local Points = {}
-Points.__index = Points
-
-function Points.read(key, now, account)
-  local today
-  for i, midnight in ipairs(account.days) do
-    if midnight <= now then today = i end
-  end
-  if not today or not account.days[today + 1] then return nil end
-  local held = redis.call('HMGET', key, 'day', 'spent', 'visits')
-  local self = setmetatable({
-    key = key, now = now, cost = account.cost, budget = account.budget,
-    day = account.days[today], day_end = account.days[today + 1], spent = 0, before = 0,
-    visits = tonumber(held[3] or 0), visits_told = false,
-    kept = false,  -- the key is this day's, and has its TTL
-  }, Points)
-  -- A clock that went back over midnight, or a time zone moved west, does not give the day's budget a second time.
-  if held[1] and tonumber(held[1]) >= self.day then
-    self.day, self.spent, self.kept = tonumber(held[1]), tonumber(held[2]), true
-    self.before = self.spent
-  end
-  return self
-end
-
-function Points:cover()
-  return self.spent + self.cost <= self.budget
-end
-
-function Points:spend()
-  self.spent = self.spent + self.cost
-end
-
--- Adds an entry to the stream of visits. It lives a tenth longer than it must, so that not every entry need tell it to;
--- one that is gone before its time (NOMKSTREAM) is told at once.
-function Points:add_visits(stream, kept, entry)
-  local oldest = math.max(0, self.now - kept)
-  if self.now < self.visits
-    and redis.call('XADD', stream, 'NOMKSTREAM', 'MINID', '~', oldest, '*', 'visits', entry) then
-    return
-  end
-  redis.call('XADD', stream, 'MINID', '~', oldest, '*', 'visits', entry)
-  redis.call('PEXPIRE', stream, math.ceil(kept * 1.1))
-  self.visits, self.visits_told = self.now + math.floor(kept * 0.1), true
-end
-
-function Points:write()
-  if self.spent == self.before and not self.visits_told then return end
-  if self.kept and not self.visits_told then
-    redis.call('HSET', self.key, 'spent', self.spent)
-  else
-    redis.call('HSET', self.key, 'day', self.day, 'spent', self.spent, 'visits', self.visits)
-    redis.call('PEXPIRE', self.key, self.day_end - self.now + DAY)
-  end
 end
 
 -- Pools -------------------------------------------------------------------------------------------------------------
@@ -497,6 +356,26 @@ function Batch:allocate(pool, session, page, at, visitor)
   return number
 end
 
+-- The tracking number of the first source that serves this destination.
+function Batch:source_of(destination)
+  local known = self.sources[destination]
+  if known == nil then
+    known = false
+    local found = redis.call(
+      'ZRANGEBYLEX', self.keys[7], '[' .. destination .. '\0', '(' .. destination .. '\1', 'LIMIT', 0, SOURCES)
+    for _, entry in ipairs(found) do
+      local number, from, till = entry:match('^[^%z]*%z[^%z]*%z([^%z]*)%z([^%z]*)%z([^%z]*)$')
+      if tonumber(from) <= self.now and (till == '' or tonumber(till) > self.now) then
+        known = number
+        break
+      end
+    end
+    self.sources[destination] = known
+  end
+  if known then self.source = self.source + 1 end
+  return known
+end
+
 -- The number shown for a number on page; with the index of its pool if that is not the one asked for, or as shared.
 function Batch:show(request, session, page, pool, visitor)
   local now, record = self.now, session.record
@@ -520,12 +399,12 @@ function Batch:show(request, session, page, pool, visitor)
   if number then return number end
   if pool.overflow == 'shared' then
     self.shared = self.shared + 1
-    return pool.shared, false, true
+    return pool.shared, false, '","shared"]'
   end
   self.original = self.original + 1
 end
 
-local EVENTS = {'granted', 'renewed', 'recycled', 'original', 'shared'}
+local EVENTS = {'granted', 'renewed', 'recycled', 'original', 'shared', 'source'}
 
 function Batch:events()
   local happened
@@ -545,11 +424,12 @@ local function resolve(keys, args)
   local points = Points.read(keys[2], now, account)
   if not points then return redis.error_reply('CLOCK the store and the gateway are days apart') end
   local requests, ips = requests_of(keys, args, #account.pools)
-  local limiter = Limiter.read(keys, now, ips, account.per_second)
+  local limiter = Limiter.read(keys, FIRST_LIMITER, now, ips, account.per_second)
   local batch = setmetatable({
     now = now, account = account, keys = keys,
     pools = {},  -- index, as text → pool, of those that requests have to do with
-    granted = 0, renewed = 0, recycled = 0, original = 0, shared = 0,
+    sources = {},  -- destination → a source's tracking number, or false, of those that requests have to do with
+    granted = 0, renewed = 0, recycled = 0, original = 0, shared = 0, source = 0,
   }, Batch)
 
   -- Limiter and points: who may go on. `codes` and `lefts` are the first of each result.
@@ -561,7 +441,7 @@ local function resolve(keys, args)
       codes[i] = BLOCKED
     elseif not points:cover() then
       codes[i] = SPENT
-    elseif #account.pools == 0 then
+    elseif #account.pools == 0 and redis.call('EXISTS', keys[7]) == 0 then
       codes[i] = NO_POOL
     else
       points:spend()
@@ -585,12 +465,14 @@ local function resolve(keys, args)
       request.session = session
       local leased = true
       for at = request.first, request.last, 2 do
-        local pool = batch:pool(args[at + 1])
-        pool.want = pool.want + 1
-        local place = session and place_of(session.record, args[at], 2, LEASE)
-        local holder = place and batch:holder(session.record[place + 1])
-        if holder then holder.asked[#holder.asked + 1] = member_of(session.record[place + 2], session.id) end
-        leased = leased and holder
+        if args[at + 1] ~= '0' then
+          local pool = batch:pool(args[at + 1])
+          pool.want = pool.want + 1
+          local place = session and place_of(session.record, args[at], 2, LEASE)
+          local holder = place and batch:holder(session.record[place + 1])
+          if holder then holder.asked[#holder.asked + 1] = member_of(session.record[place + 2], session.id) end
+          leased = leased and holder
+        end
       end
       if request.visitor and not leased then returning[#returning + 1] = request.visitor end
     end
@@ -621,8 +503,13 @@ local function resolve(keys, args)
       end
       local visitor, first = visitors[request.visitor], true
       for at = request.first, request.last, 2 do
-        local page = args[at]
-        local number, other, shared = batch:show(request, session, page, batch:pool(args[at + 1]), visitor)
+        local page, index = args[at], args[at + 1]
+        local number, other, how
+        if index == '0' then
+          number, how = batch:source_of(page), '","source"]'
+        else
+          number, other, how = batch:show(request, session, page, batch:pool(index), visitor)
+        end
         if not number then
           r = r + 1
           results[r] = ',false'
@@ -631,7 +518,7 @@ local function resolve(keys, args)
           r = r + 3
           if not bare then
             visits[v + 1], visits[v + 2], visits[v + 3] = first and '"' or ',"', page, '":["'
-            visits[v + 4], visits[v + 5] = number, shared and '","shared"]' or '","lease"]'
+            visits[v + 4], visits[v + 5] = number, how or '","lease"]'
             v, first = v + 5, false
           end
         end

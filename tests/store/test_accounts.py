@@ -139,6 +139,11 @@ async def test_functions_of_another_release_are_not_replaced(desk: Desk) -> None
     with pytest.raises(StoreError, match="another release"):
         await desk.store.load_functions()
     facts = await desk.store.facts()
-    assert facts.functions == {"ep1_resolve": False, "ep1_accounts": True, "ep1_partner": True}
+    assert facts.functions == {"ep1_resolve": False, "ep1_accounts": True, "ep1_partner": True, "ep1_static": True}
     await desk.store.load_functions(replace=True)
-    assert (await desk.store.facts()).functions == {"ep1_resolve": True, "ep1_accounts": True, "ep1_partner": True}
+    assert (await desk.store.facts()).functions == {
+        "ep1_resolve": True,
+        "ep1_accounts": True,
+        "ep1_partner": True,
+        "ep1_static": True,
+    }
