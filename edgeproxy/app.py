@@ -25,6 +25,7 @@ from edgeproxy.resolve.answer import Answer
 from edgeproxy.resolve.handler import Handler
 from edgeproxy.resolve.wire import BODY_MOST
 from edgeproxy.settings import Settings
+from edgeproxy.static import handler as static
 from edgeproxy.store import Store, StoreError, store_time
 from edgeproxy.telemetry import Board, Counts
 
@@ -41,10 +42,7 @@ _http_log.addFilter(_is_ours)
 _LINGER_S = 2  # for the rest of a body that was refused
 _RETRY_S = 0.5  # between attempts to reach the store at start
 # What the contract names and nothing serves yet (CONTRACT §3): 501, never a made-up success.
-_NOT_SERVED = (
-    "/phone-service/v1/api/calltracking/ad-platform/phone/{method}",
-    "/calls{rest:(?:/.*)?}",
-)
+_NOT_SERVED = ("/calls{rest:(?:/.*)?}",)
 _GC_THRESHOLDS = (50_000, 50, 100)
 
 
@@ -165,6 +163,7 @@ class Gateway:
 
     def _manage_app(self) -> web.Application:
         app = web.Application(client_max_size=partner.BODY_MOST)
+        static_api = static.StaticAPI(self._store, self._settings, self._counts)
         partner_api = partner.PartnerAPI(self._store, self._settings, self._counts)
         _documents(self._settings.api_version)  # now: it takes longer than a request may wait for the loop
         app.add_routes(
@@ -172,6 +171,7 @@ class Gateway:
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),
+                web.route("*", static.PATH + "{method}", static_api.handle),
                 web.get("/openapi.json", self._openapi),
                 web.get("/docs", self._docs),
                 web.route(

@@ -1,4 +1,4 @@
-"""What `edgeproxy demo` has in store for the partner API: a user, customers, sources, a greeting, call records.
+"""What `edgeproxy demo` has in store: a user, customers, sources, a greeting, call records, static numbers in use.
 
 The ids are those of the documented examples, so that these work as they are written.
 """
@@ -14,6 +14,7 @@ from edgeproxy.model import Account
 from edgeproxy.partner import digest
 from edgeproxy.store import Store
 from edgeproxy.store.partner import Partner, Record, User
+from edgeproxy.store.static import Parts, Static
 
 USER, PASSWORD = "demo", "demo-password"
 ACCOUNT = "demo"
@@ -27,6 +28,7 @@ _SOURCES = (
     ("643969", "407390", "AdWords", "Google.com", "+493015981204", "+493012345602"),
     ("643970", "407390", "Radio", "Radio", "+493015981205", "+493012345603"),
 )
+_STATIC = tuple(f"+7999000000{last}" for last in range(1, 6))  # of the ten static numbers, those in use
 _GREETING = "2"
 _CALLS = 20
 _HOUR_MS = 3_600_000
@@ -45,6 +47,22 @@ async def fill(store: Store) -> None:
     account = await store.account(ACCOUNT, time.monotonic() + _PATIENCE_S)
     if account is not None and await partner.get(account, "customers", _CUSTOMERS[0][0]) is None:
         await _fill(partner, account)
+        static = Static(store, None)
+        for number in _STATIC:
+            parts: Parts = {
+                "displayOptions": {
+                    "source": "yandex", "medium": "cpc", "campaign": None, "content": None, "keyword": None,
+                },
+                "redirectOptions": {
+                    "redirectType": "PSTN",
+                    "ptsnOptions": {"redirectNumber": "+74951234567"},
+                    "reserveRedirect": {
+                        "reserveNumber": "+74957654321", "reserveTimeOut": 30, "ignoreEarlyMedia": True,
+                    },
+                },
+                "poolName": "Demo",
+            }  # fmt: skip
+            await static.change(account, "create", number, parts, free_of_charge=True)
 
 
 async def _fill(partner: Partner, account: Account) -> None:

@@ -131,7 +131,7 @@ Status = Literal["active", "upcoming", "reserved", "extended", "quarantined", "a
 class Fields(BaseModel):
     """What an operation takes."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, regex_engine="python-re")
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     def sent(self, *left_out: str) -> dict[str, Any]:
         """The fields that the client sent, by their names on the wire, but for those `left_out`."""

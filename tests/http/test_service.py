@@ -34,7 +34,6 @@ async def test_a_draining_gateway_is_alive_and_not_ready_and_closes_connections(
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        ("/phone-service/v1/api/calltracking/ad-platform/phone/update", 501),
         ("/calls", 501),
         ("/calls/lookup?number=1", 501),
         ("/", 404),

@@ -59,7 +59,11 @@ TABLE: list[tuple[str, dict[str, Any], list[tuple[dict[str, Any], str]]]] = [
             (body(phoneNumber=[NUMBER]), "must be a string"),
         ],
     ),
-    ("displayOptions", body(), [(body(displayOptions="x"), "must be an object"), (body(displayOptions=[]), "must be an object")]),
+    (
+        "displayOptions",
+        body(),
+        [(body(displayOptions="x"), "must be an object"), (body(displayOptions=[]), "must be an object")],
+    ),
     (
         "displayOptions.source",
         body(displayOptions={"source": "yandex", "medium": "cpc", "campaign": "c", "content": "d", "keyword": "e"}),
@@ -95,7 +99,10 @@ TABLE: list[tuple[str, dict[str, Any], list[tuple[dict[str, Any], str]]]] = [
     (
         "redirectOptions.ptsnOptions",
         redirect(),
-        [(without(redirect(), "redirectOptions", "ptsnOptions"), "is required"), (redirect(ptsnOptions=1), "must be an object")],
+        [
+            (without(redirect(), "redirectOptions", "ptsnOptions"), "is required"),
+            (redirect(ptsnOptions=1), "must be an object"),
+        ],
     ),
     (
         "redirectOptions.ptsnOptions.redirectNumber",
@@ -138,7 +145,11 @@ TABLE: list[tuple[str, dict[str, Any], list[tuple[dict[str, Any], str]]]] = [
     (
         "poolName",
         {"phoneNumber": NUMBER, "poolName": "Пул"},
-        [(body(poolName=""), "must not be empty"), (body(poolName={}), "must be a string"), (body(poolName="x" * 256), "must have at most 255 characters")],
+        [
+            (body(poolName=""), "must not be empty"),
+            (body(poolName={}), "must be a string"),
+            (body(poolName="x" * 256), "must have at most 255 characters"),
+        ],
     ),
 ]  # fmt: skip
 
