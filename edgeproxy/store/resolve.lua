@@ -452,7 +452,7 @@ local function resolve(keys, args)
 
   -- Sessions: those that live, with the ends of their leases; and what visitors had before who lack a lease.
   local records = load_records(wanted)
-  local sessions, returning = {}, {}
+  local sessions, returning, looked_up = {}, {}, {}
   for i, request in ipairs(requests) do
     if codes[i] == OK then
       local key = request.key
@@ -474,7 +474,10 @@ local function resolve(keys, args)
           leased = leased and holder
         end
       end
-      if request.visitor and not leased then returning[#returning + 1] = request.visitor end
+      if request.visitor and not leased then
+        returning[#returning + 1] = request.visitor
+        looked_up[request.visitor] = true
+      end
     end
   end
   for _, pool in pairs(batch.pools) do pool:read_ends() end
@@ -531,6 +534,13 @@ local function resolve(keys, args)
       end
     end
   end
+
+  -- A lease that had ended was granted again: what its visitor has on other pages stays remembered.
+  local unread = {}
+  for _, pair in ipairs(visited) do
+    if not looked_up[pair[1]] then unread[#unread + 1] = pair[1] end
+  end
+  for name, record in pairs(load_records(unread)) do visitors[name] = record end
 
   -- Everything is decided: write it.
   limiter:write()

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from edgeproxy.store import Resolution, Store, keys
-from tests.conftest import DEMO, Clock, Desk
+from edgeproxy.store import Ask, Resolution, Store, keys
+from tests.conftest import DEMO, Clock, Desk, far
 
 PAGE, OTHER_PAGE = "+493015981100", "+493015981101"
 
@@ -245,6 +245,34 @@ async def test_a_pool_that_begins_to_recycle_again_ends_no_lease_but_a_live_one(
     await desk.ask("x", PAGE)
     members = await desk.redis.zrange(keys.pool("x", "p")[1], 0, -1)
     assert len({member.split(":")[0] for member in members}) == len(members) == 3
+
+
+async def test_a_lease_granted_again_does_not_make_the_visitor_s_other_pages_forgotten(desk: Desk) -> None:
+    await desk.load(
+        """
+accounts:
+  x:
+    secrets: [s]
+    region: DE
+    pools:
+      short: {replaces: [+493015981100], numbers: [+493015981161], idle_ttl: 1m, cooldown: 0s}
+      long: {replaces: all, numbers: [+493015981151..+493015981153]}
+"""
+    )
+
+    async def ask(session: str, *pages: str) -> Resolution:
+        account = await desk.account("x")
+        visit = Ask(desk.fresh_ip(), session, "me", False, tuple((page, int(page != PAGE)) for page in pages), b"{}")
+        return await desk.store.resolve(account, visit, far())
+
+    await desk.ask("x", OTHER_PAGE, pool=1)  # takes 51
+    assert (await ask("", PAGE, OTHER_PAGE)).numbers == ["+493015981161", "+493015981152"]
+    desk.clock.advance(60)
+    second = await ask("", PAGE)
+    desk.clock.advance(60)  # its lease has ended, the session lives
+    assert (await ask(second.session_id, PAGE)).numbers == ["+493015981161"]
+    desk.clock.advance(45 * 60)
+    assert (await ask("", OTHER_PAGE)).numbers == ["+493015981152"]
 
 
 async def test_a_visitors_number_that_another_has_is_not_taken_away(desk: Desk) -> None:
