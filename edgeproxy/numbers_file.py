@@ -72,7 +72,13 @@ def read(path: Path) -> list[Row]:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise NumbersFileError(f"{path}: is not UTF-8") from None
-    return [_row(line, tree) for line, tree in (_yaml if is_yaml(path) else _csv)(text, str(path))]
+    rows, first_line = [], {}
+    for line, tree in (_yaml if is_yaml(path) else _csv)(text, str(path)):
+        row = _row(line, tree)
+        if row.change is not None and (before := first_line.setdefault(row.change.phone_number, line)) != line:
+            row = Row(line, None, (f"phoneNumber: stands in line {before} already",))
+        rows.append(row)
+    return rows
 
 
 def _row(line: int, tree: Any) -> Row:
