@@ -72,7 +72,8 @@ def read(path: Path) -> list[Row]:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise NumbersFileError(f"{path}: is not UTF-8") from None
-    rows, first_line = [], {}
+    rows: list[Row] = []
+    first_line: dict[str, int] = {}
     for line, tree in (_yaml if is_yaml(path) else _csv)(text, str(path)):
         row = _row(line, tree)
         if row.change is not None and (before := first_line.setdefault(row.change.phone_number, line)) != line:
