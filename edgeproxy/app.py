@@ -176,7 +176,7 @@ class Gateway:
                 web.get("/docs", self._docs),
                 web.route(
                     "*",
-                    r"/{version:[0-9][0-9.]*}/{path:.*}",
+                    r"/{version:[0-9][0-9.]*}/{path:(?s:.*)}",
                     partner_api.handle,
                     expect_handler=partner.leave_expectation,
                 ),

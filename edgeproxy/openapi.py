@@ -384,10 +384,11 @@ def _api() -> Tree:
             },
         }
     }
+    headers = {403: policy | again, 500: policy, 501: policy}
     for status, about in _FAULT_STATUSES.items():
         statuses[str(status)] = {
             "description": f"{about} Only with `{X_HTTP_STATUSES}`.",
-            **({"headers": policy | again} if status == 403 else {}),
+            **({"headers": headers[status]} if status in headers else {}),
             "content": {_JSON: {"schema": _ref("schemas", f"Fault{status}")}},
         }
     statuses["408"] = _plain("The body did not arrive in time.")
@@ -652,13 +653,13 @@ def _taken(operation: Operation, *, as_form: bool) -> Tree:
         told = [_CUSTOM_MEANING if _CUSTOM.fullmatch(name) else _MEANINGS[name]]
         told += [text for text in (schema.get("description"), rules.pop("description", None)) if text]
         example, default = _EXAMPLES.get(name), schema.get("default")
-        if nullable and in_body and as_form:
-            told.append("empty for none")
+        if nullable and in_body:
+            told.append("empty for none" if as_form else "empty or null for none")
             rules.pop("minLength", None)
             if "pattern" in rules:
                 rules["pattern"] = f"^$|{rules['pattern']}"
-        elif nullable and in_body:
-            rules["type"] = [rules["type"], "null"]
+            if not as_form:
+                rules["type"] = [rules["type"], "null"]
         elif rules["type"] == "array" and as_form:
             told.append(f"comma separated, at most {rules['maxItems']}")
             each = f"[^,]{{0,{rules['items']['maxLength']}}}"

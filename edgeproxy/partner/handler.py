@@ -316,7 +316,9 @@ def _as_text(value: Any) -> Any:
         return "1" if value else "0"
     if isinstance(value, int | float):
         return str(value)
-    return [_as_text(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [str(item) if isinstance(item, int | float) else item for item in value]
+    return value
 
 
 def _merge(*sources: Iterable[tuple[str, Any]]) -> dict[str, Any]:

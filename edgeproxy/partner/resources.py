@@ -187,7 +187,9 @@ def _refuse_undefined(fields: CustomFields, defined: Iterable[str], resource: st
 
 def moment_text(moment: str | None) -> str | None:
     """Epoch ms as `YYYY-MM-DD HH:MM:SS`, UTC."""
-    return None if not moment else time.strftime(_MOMENT_FORMS[0], time.gmtime(int(moment) // 1000))
+    if not moment:
+        return None
+    return time.strftime(_MOMENT_FORMS[0], time.gmtime(int(moment) // 1000)).rjust(19, "0")  # strftime's years are bare
 
 
 def _show(record: Record, fields: Iterable[str]) -> Tree:
@@ -398,7 +400,7 @@ async def _list_sources(partner: Partner, account: Account, fields: SourceQuery)
         filters["customer_id"] = [owner for owner in owners if owner in filters.get("customer_id", owners)]
     if fields.source_id is not None:
         record = await partner.get(account, "sources", fields.source_id)
-        if record is None or any(record[name] not in values for name, values in filters.items()):
+        if record is None or any(record.get(name) not in values for name, values in filters.items()):
             raise Refusal(404, f"source {fields.source_id}: not found")
         return {"sources": [_show_source(account, record)]}
     skip, most = fields.place()
@@ -571,7 +573,7 @@ async def _list_cdrs(partner: Partner, account: Account, fields: CdrQuery) -> Tr
     }
     if fields.cdr_id is not None:
         record = await partner.cdr(account, fields.cdr_id)
-        if record is None or any(record[name] != value for name, value in filters.items()):
+        if record is None or any(record.get(name) != value for name, value in filters.items()):
             raise Refusal(404, f"cdr {fields.cdr_id}: not found")
         return {"cdrs": [_show(record, shown)]}
     skip, most = fields.place()

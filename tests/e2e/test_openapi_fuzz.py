@@ -1,0 +1,165 @@
+"""The OpenAPI document put to the proof: Schemathesis asks a running gateway for what the document says it takes."""
+
+import copy
+import re
+import xml.etree.ElementTree as ET
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import redis
+import requests
+import schemathesis
+from requests.auth import HTTPDigestAuth
+from schemathesis.specs.openapi import checks
+
+from edgeproxy import openapi
+from edgeproxy.partner.handler import METHODS
+from edgeproxy.partner.resources import LISTS
+from tests.conftest import DEMO
+from tests.processes import run, started
+
+pytestmark = pytest.mark.slow
+
+Case = schemathesis.Case[Any]
+VERSION = "2.4.9"
+EXAMPLES = 15  # that are made up for an operation, beside those that its limits give
+EXAMPLE_IDS = {name: openapi._EXAMPLES[name] for name in ("customer_id", "source_id", "vm_greeting_id")}
+
+
+def no_fault(context: schemathesis.CheckContext, response: schemathesis.Response, case: Case) -> bool | None:
+    """Nothing fails, the store neither; 501 is for methods that the API does not have, and every login is good."""
+    status = response.status_code
+    assert status < 500 or (status == 501 and case.method not in METHODS), response.text
+    assert status != 401
+    return None
+
+
+CHECKS = [
+    no_fault,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+]
+
+
+def document() -> Any:
+    """The document with one of the twenty custom fields, which are alike; one is what all resources of `demo` have."""
+    tree = copy.deepcopy(openapi.document(VERSION))
+    for schema in tree["components"]["schemas"].values():
+        for name in [name for name in schema.get("properties", ()) if re.fullmatch("custom_([2-9]|[0-9]{2})", name)]:
+            del schema["properties"][name]
+    return tree
+
+
+API = schemathesis.openapi.from_dict(
+    document(),
+    config=schemathesis.Config.from_dict({"generation": {"deterministic": True, "max-examples": EXAMPLES}}),
+).include(path_regex=f"^/{VERSION}/")
+
+
+@dataclass
+class Partner:
+    """A partner's client, with records of its own for each operation that is asked for."""
+
+    url: str
+    session: requests.Session
+    auth: HTTPDigestAuth
+    _made: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def ids(self, operation: str) -> dict[str, str]:
+        if operation not in self._made:
+            customer_id = self._post("customers", "customer_id", name="x", custnr="1412")
+            expiry = {"expire": "2030-01-01"}
+            source_id = self._post("sources", "source_id", name="x", customer_id=customer_id, **expiry)
+            greeting = {"name": "x", "sounddata": "eHh4", "customer_id": customer_id}
+            greeting_id = self._post("customers/voicemail_greetings", "vm_greeting_id", **greeting)
+            if "reactivate" in operation:
+                self.session.delete(f"{self.url}/{VERSION}/sources/{source_id}", auth=self.auth).raise_for_status()
+            self._made[operation] = dict(zip(EXAMPLE_IDS, (customer_id, source_id, greeting_id), strict=True))
+        return self._made[operation]
+
+    def _post(self, path: str, wanted: str, /, **fields: str) -> str:
+        response = self.session.post(f"{self.url}/{VERSION}/{path}", fields, auth=self.auth)
+        response.raise_for_status()
+        ((record,),) = response.json().values()
+        return str(record[wanted])
+
+
+@pytest.fixture(scope="module")
+def partner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Partner]:
+    directory = tmp_path_factory.mktemp("demo")
+    accounts = directory / "accounts.yaml"
+    accounts.write_text(
+        DEMO.read_text().replace("\n    numbers: [", "\n    numbers: [+493015982000..+493015982999, ", 1)
+    )
+    settings = {"EDGEPROXY_BAD_LOGINS_PER_MINUTE": "100000"}
+    options = ("--port", "0", "--manage-port", "0", "--data-dir", str(directory / "data"))
+    with (
+        started("demo", *options, settings=settings) as demo,
+        requests.Session() as session,
+    ):
+        store = demo.said["store:"]
+        with redis.Redis.from_url(store) as client:
+            client.config_set("appendfsync", "always")  # or each write waits for the second to turn
+        loaded = run("load", str(accounts), EDGEPROXY_STORE_URL=store)
+        assert loaded.returncode == 0, loaded.stderr
+        yield Partner(demo.manage, session, HTTPDigestAuth("demo", "demo-password"))
+
+
+@schemathesis.deserializer("application/xml")
+def read_xml(_: Any, response: schemathesis.Response) -> Any:
+    """An answer in XML as the tree that the schemas for XML describe."""
+    root = ET.fromstring(response.content)
+    if root.tag == "miscellaneous":
+        return {child.tag: child.text for child in root}
+    tree: dict[str, Any] = {name: int(value) for name, value in root.attrib.items()}
+    for item in root:
+        tree.setdefault(item.tag, []).append(
+            {child.tag: [entry.text for entry in child] if child.tag in LISTS else child.text for child in item}
+            if len(item)
+            else item.text
+        )
+    return tree
+
+
+def aim(case: Case, ids: dict[str, str]) -> None:
+    """Put the ids of records that may be changed in the place of the documented examples."""
+    for fields in (case.path_parameters, case.query, case.body):
+        if isinstance(fields, dict):
+            fields.update({name: there for name, there in ids.items() if fields.get(name) == EXAMPLE_IDS[name]})
+
+
+@API.parametrize()
+def test_the_gateway_answers_as_the_document_says(case: Case, partner: Partner) -> None:
+    if case.operation.method != "get":
+        aim(case, partner.ids(case.operation.label))
+    # Which of the two it is follows from the case, so that a failing one fails again.
+    asked = repr((case.path_parameters, case.query, case.body))
+    accept = ("application/json", "application/xml")[zlib.crc32(asked.encode(errors="replace")) % 2]
+    response = case.call(partner.url, partner.session, {"Accept": accept}, auth=partner.auth)
+    case.validate_response(response, checks=CHECKS)
+
+
+def test_json_of_any_depth_is_refused(partner: Partner) -> None:
+    for depth in (10, 500, 1000, 100_000):
+        body = b'{"custnr":"1","name":' + b"[" * depth + b"]" * depth + b"}"
+        response = partner.session.post(
+            f"{partner.url}/{VERSION}/customers",
+            body,
+            headers={"Content-Type": "application/json"},
+            auth=partner.auth,
+        )
+        assert response.status_code == 400
+        assert response.json()["errors"]
+
+
+def test_without_credentials_the_answer_is_the_documented_one(partner: Partner) -> None:
+    documented = document()["components"]["responses"]["Error401"]
+    response = requests.get(f"{partner.url}/{VERSION}/customers", timeout=20)
+    assert response.status_code == 401
+    assert [*documented["content"]] == [response.headers["Content-Type"].partition(";")[0]]
+    assert set(documented["headers"]) <= set(response.headers)

@@ -1,0 +1,456 @@
+"""The OpenAPI document and its page: true, whole, and served."""
+
+import base64
+import itertools
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from typing import Any
+
+import jsonschema_rs
+import orjson
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from pydantic import ValidationError
+
+from edgeproxy import docs, openapi
+from edgeproxy.errors import Fault, Kind
+from edgeproxy.partner.render import Format, render
+from edgeproxy.partner.resources import LISTS, OPERATIONS, SOUND_MOST, Operation, moment_text
+from edgeproxy.resolve import wire
+from tests.conftest import Edge, serving, web_request
+from tests.http.test_api import STATUS_TABLE
+from tests.unit.test_wire import FIELDS, TAKEN
+
+VERSION = "2.4.9"
+DOCUMENT = openapi.document(VERSION)
+SCHEMAS = DOCUMENT["components"]["schemas"]
+FORM, JSON = "application/x-www-form-urlencoded", "application/json"
+PLACES = [(operation, path) for operation in OPERATIONS for path in operation.paths]
+NUMBER = "+493012345601"
+
+
+def validator(schema: Any) -> jsonschema_rs.Draft202012Validator:
+    return jsonschema_rs.Draft202012Validator({**schema, "components": DOCUMENT["components"]})
+
+
+def described(operation: Operation, path: str) -> Any:
+    return DOCUMENT["paths"][f"/{VERSION}/{path}"][operation.method.lower()]
+
+
+def resolved(tree: Any) -> Any:
+    for step in tree["$ref"].split("/")[1:] if "$ref" in tree else ():
+        tree = DOCUMENT[step] if step == "components" else tree[step]
+    return tree
+
+
+def body_of(operation: Operation, path: str, kind: str = JSON) -> Any:
+    name = described(operation, path)["requestBody"]["content"][kind]["schema"]["$ref"].rpartition("/")[2]
+    return SCHEMAS[name]
+
+
+# The document --------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_valid_openapi_3_1() -> None:
+    OpenAPIV31SpecValidator(DOCUMENT).validate()
+
+
+def test_it_is_made_once_and_always_the_same() -> None:
+    assert openapi.document(VERSION) is DOCUMENT
+    assert orjson.dumps(openapi.document.__wrapped__(VERSION)) == orjson.dumps(DOCUMENT)
+
+
+def test_every_reference_is_used_and_resolves() -> None:
+    text = orjson.dumps(DOCUMENT).decode()
+    used = set(re.findall(r'"\$ref":"#/components/(\w+/\w+)"', text))
+    there = {f"{kind}/{name}" for kind in ("schemas", "responses") for name in DOCUMENT["components"][kind]}
+    assert used == there
+
+
+def test_every_operation_is_in_it_and_nothing_else() -> None:
+    found = {
+        (method.upper(), path)
+        for path, item in DOCUMENT["paths"].items()
+        for method in item
+        if method in ("get", "put", "post", "delete", "patch", "head", "options", "trace")
+    }
+    partner = {(operation.method, f"/{VERSION}/{path}") for operation, path in PLACES}
+    service = {("GET", path) for path in ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")}
+    assert found == partner | service | {("POST", "/api")}
+
+
+@pytest.mark.parametrize(("operation", "path"), PLACES, ids=lambda value: getattr(value, "method", value))
+def test_an_operation_takes_its_fields(operation: Operation, path: str) -> None:
+    model = operation.fields.model_fields
+    fields = {field.alias or name: field.is_required() for name, field in model.items()}
+    in_path = set(re.findall(r"\{(\w+)\}", path))
+    tree = described(operation, path)
+    parameters = {(parameter["in"], parameter["name"]): parameter["required"] for parameter in tree["parameters"]}
+    expected = {("path", name): True for name in in_path}
+    if operation.method in ("GET", "DELETE"):
+        assert "requestBody" not in tree
+        expected |= {("query", name): required for name, required in fields.items() if name not in in_path}
+    else:
+        for kind in (FORM, JSON):
+            body = body_of(operation, path, kind)
+            assert {name: name in body["required"] for name in body["properties"]} == {
+                name: required for name, required in fields.items() if name not in in_path
+            }
+        assert tree["requestBody"]["required"] == any(fields[name] for name in fields.keys() - in_path)
+    assert parameters == expected
+    assert set(tree["responses"]) == {"200", "400", "401", "403", "404", "405", "500", "501", "503"}
+    assert tree["security"] == [{"digest": []}]
+
+
+def test_every_field_has_a_meaning_and_every_meaning_a_field() -> None:
+    named = {field.alias or name for operation in OPERATIONS for name, field in operation.fields.model_fields.items()}
+    named |= {name for operation in OPERATIONS if operation.gives for name in operation.gives[1]}
+    assert {name for name in named if not name.startswith("custom_")} == openapi._MEANINGS.keys()
+    assert named >= openapi._EXAMPLES.keys()
+
+
+def test_an_answer_has_its_record() -> None:
+    for operation, path in PLACES:
+        content = described(operation, path)["responses"]["200"]["content"]
+        if operation.gives is None:
+            assert resolved(content[JSON]["schema"])["properties"] == {"ping": {"const": "ok"}}
+            continue
+        listed, fields = operation.gives
+        schema = content[JSON]["schema"]
+        for choice in schema.get("oneOf", [schema]):
+            record = resolved(resolved(choice)["properties"][listed]["items"])
+            assert tuple(record["properties"]) == fields
+            assert "patternProperties" in record or listed not in ("customers", "sources")
+        pages = ["total" in resolved(choice)["properties"] for choice in schema.get("oneOf", [schema])]
+        assert any(pages) == ("page" in operation.fields.model_fields and "{" not in path)
+
+
+def test_xml_is_described_as_it_is_rendered() -> None:
+    for listed in {operation.gives[0]: None for operation in OPERATIONS if operation.gives}:
+        schema = SCHEMAS[openapi._RECORDS[listed][0] + "ListXML"]
+        (member,) = schema["properties"]
+        record = resolved(schema["properties"][member]["items"])
+        lists = {name: ["1"] for name in record["properties"] if name in LISTS}
+        root = ET.fromstring(render({"total": 1, listed: [lists]}, Format.XML))
+        assert (root.tag, root[0].tag) == (schema["xml"]["name"], member)
+        assert record["xml"]["name"] == member
+        assert root.attrib == {"total": "1"}
+        for element in root[0]:
+            described = record["properties"][element.tag]
+            assert (described["xml"], described["items"]["xml"]["name"]) == ({"wrapped": True}, element[0].tag)
+    root = ET.fromstring(render({"errors": ["x"]}, Format.XML))
+    assert (root.tag, root[0].tag) == (SCHEMAS["ErrorsXML"]["xml"]["name"], *SCHEMAS["ErrorsXML"]["properties"])
+    root = ET.fromstring(render({"ping": "ok"}, Format.XML))
+    assert (root.tag, root[0].tag) == (SCHEMAS["PingXML"]["xml"]["name"], *SCHEMAS["PingXML"]["properties"])
+
+
+# Limits of the partner API -------------------------------------------------------------------------------------------
+
+
+def judged() -> list[Any]:
+    """Each field of each model, once for each schema that the document has for it."""
+    found = {}
+    for operation, path in PLACES:
+        tree, model = described(operation, path), operation.fields.__name__
+        for parameter in tree["parameters"]:
+            found[model, parameter["name"], ""] = operation, parameter["schema"]
+        if "requestBody" in tree:
+            for kind, suffix in ((JSON, ""), (FORM, "Form")):
+                for name, schema in body_of(operation, path, kind)["properties"].items():
+                    found[model, name, suffix] = operation, schema
+    return [
+        pytest.param(operation, name, schema, bool(suffix), id=f"{model}{suffix}.{name}")
+        for (model, name, suffix), (operation, schema) in found.items()
+    ]
+
+
+JUDGED = pytest.mark.parametrize(("operation", "name", "schema", "as_form"), judged())
+
+
+def refuses(operation: Operation, name: str, value: Any) -> bool:
+    """Whether the server's model of the operation refuses that value of the field."""
+    examples = {**openapi._EXAMPLES, name: value}
+    fields = {
+        key: examples[key] for key, field in operation.fields.model_fields.items() if field.is_required() or key == name
+    }
+    try:
+        operation.fields.model_validate(fields | {name: value}, context={"region": "DE"})
+    except ValidationError as invalid:
+        assert {error["loc"][0] for error in invalid.errors()} == {name}
+        return True
+    return False
+
+
+@JUDGED
+def test_a_field_is_what_the_server_takes(operation: Operation, name: str, schema: Any, as_form: bool) -> None:
+    rules = validator(schema)
+    for example in schema.get("examples", ()):
+        assert rules.is_valid(example)
+        assert not refuses(operation, name, example)
+    if "default" in schema:
+        assert rules.is_valid(schema["default"])
+        assert not refuses(operation, name, schema["default"])
+    empty = "" if as_form else None
+    assert not (rules.is_valid(empty) and refuses(operation, name, empty))
+    if "maxLength" in schema:
+        most = schema["maxLength"]
+        assert not refuses(operation, name, NUMBER.rjust(most))
+        assert refuses(operation, name, NUMBER.rjust(most + 1))
+    if "minLength" in schema:
+        assert refuses(operation, name, "")
+    if "maxItems" in schema:
+        assert not refuses(operation, name, [NUMBER] * schema["maxItems"])
+        assert refuses(operation, name, [NUMBER] * (schema["maxItems"] + 1))
+        most = schema["items"]["maxLength"]
+        assert not refuses(operation, name, [NUMBER.rjust(most)])
+        assert refuses(operation, name, [NUMBER.rjust(most + 1)])
+    if "enum" in schema:
+        for value in schema["enum"]:
+            assert not refuses(operation, name, value)
+        assert refuses(operation, name, "another")
+    if "pattern" in schema and name == "alt_numbers":
+        for count in (1, 10, 11):
+            assert rules.is_valid(",".join([NUMBER] * count)) != refuses(operation, name, ",".join([NUMBER] * count))
+    elif "pattern" in schema:
+        for value in ("0", "1", "2", "3", "00", "999", "1000", "9" * 9, "9" * 10, "9" * 12, "9" * 13, "x", "-1", " 1"):
+            assert rules.is_valid(value) != refuses(operation, name, value), value
+
+
+def test_no_field_takes_a_line_feed_that_its_schema_refuses() -> None:
+    """Python's `$` matches before a line feed at the end; that of JSON Schema (ECMA 262) does not."""
+    taken = []
+    for operation, name, schema, _ in (parameter.values for parameter in judged()):
+        if "pattern" in schema and name != "alt_numbers":
+            text = schema.get("examples", ["1"])[0] + "\n"
+            assert not validator(schema).is_valid(text)
+            if not refuses(operation, name, text):
+                taken.append((operation.fields.__name__, name))
+    assert taken == []
+
+
+@pytest.mark.parametrize("sent", ["0001-01-01", "0999-12-31", "1969-12-31 23:59:59", "9999-12-31 23:59:59"])
+def test_a_time_that_is_taken_is_shown_as_documented(sent: str) -> None:
+    (extend,) = {operation.fields for operation in OPERATIONS if operation.fields.__name__ == "Extension"}
+    kept = extend.model_validate({"source_id": "1", "expire": sent}).sent()["expire"]
+    shown = resolved(SCHEMAS["SourceList"]["properties"]["sources"]["items"])["properties"]["expire"]
+    assert re.fullmatch(shown["pattern"], moment_text(kept) or "")
+
+
+def test_the_limit_of_a_greeting_is_the_documented_one() -> None:
+    (upload,) = (operation for operation in OPERATIONS if operation.fields.__name__ == "NewGreeting")
+    for path in upload.paths:
+        assert str(SOUND_MOST) in body_of(upload, path)["properties"]["sounddata"]["description"]
+    assert not refuses(upload, "sounddata", base64.b64encode(bytes(SOUND_MOST)).decode())
+    assert refuses(upload, "sounddata", base64.b64encode(bytes(SOUND_MOST + 1)).decode())
+
+
+# POST /api ------------------------------------------------------------------------------------------------------------
+
+PAGE = SCHEMAS["PageOfNumbers"]
+
+
+def agree(request: dict[str, Any]) -> bool:
+    """Whether schema and server take a request; they must not differ."""
+    try:
+        wire.check(wire.parse(orjson.dumps(request)))
+        taken = True
+    except Fault:
+        taken = False
+    assert validator(PAGE).is_valid(request) == taken, request
+    return taken
+
+
+@pytest.mark.parametrize(("field", "value"), TAKEN)
+def test_what_the_wire_takes_is_valid(field: str, value: Any) -> None:
+    assert agree(web_request(**{field: value}))
+
+
+@pytest.mark.parametrize(("field", "value", "error"), FIELDS)
+def test_what_the_wire_refuses_is_not(field: str, value: Any, error: str) -> None:
+    assert not agree(web_request(**{field: value}))
+
+
+def test_an_app_needs_less() -> None:
+    assert agree(web_request(type="app", fullUrl="", userAgent=None, requestIpAddress=None))
+    assert not agree(web_request(type="app", fullUrl=None))
+
+
+def test_every_example_is_taken() -> None:
+    for example in PAGE["examples"]:
+        assert agree(example)
+
+
+TEXTS = {name: schema["maxLength"] for name, schema in PAGE["properties"].items() if "maxLength" in schema}
+
+
+def test_every_text_of_a_request_has_a_limit() -> None:
+    assert {*TEXTS, "numbers", "type", "parameters", "dryRun"} == wire._FIELDS == PAGE["properties"].keys()
+
+
+@pytest.mark.parametrize(("field", "most"), list(TEXTS.items()))
+def test_the_limit_of_a_text_is_the_documented_one(field: str, most: int) -> None:
+    assert agree(web_request(**{field: "ü" * most}))
+    assert not agree(web_request(**{field: "ü" * (most + 1)}))
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        *((name, schema["maxLength"]) for name, schema in PAGE["properties"]["parameters"]["properties"].items()),
+        ("adKm", PAGE["properties"]["parameters"]["additionalProperties"]["maxLength"]),
+    ],
+)
+def test_the_limit_of_a_dimension_is_the_documented_one(name: str, most: int) -> None:
+    assert agree(web_request(parameters={name: "ü" * most}))
+    assert not agree(web_request(parameters={name: "ü" * (most + 1)}))
+
+
+def test_the_limits_of_counts_are_the_documented_ones() -> None:
+    numbers, parameters = PAGE["properties"]["numbers"], PAGE["properties"]["parameters"]
+    (most,) = (choice["maxItems"] for choice in numbers["oneOf"] if "maxItems" in choice)
+    for count, taken in ((most, True), (most + 1, False)):
+        assert agree(web_request(numbers=["030"] * count)) == taken
+        assert agree(web_request(numbers=",".join(["030"] * count))) == taken
+    for count, taken in ((parameters["maxProperties"], True), (parameters["maxProperties"] + 1, False)):
+        assert agree(web_request(parameters={str(at): "" for at in range(count)})) == taken
+    for size, taken in ((parameters["propertyNames"]["maxLength"], True), (65, False)):
+        assert agree(web_request(parameters={"x" * size: ""})) == taken
+
+
+async def test_the_limit_of_a_body_is_the_documented_one(edge: Edge) -> None:
+    about = DOCUMENT["paths"]["/api"]["post"]["requestBody"]["description"]
+    (most,) = map(int, re.findall(r"[0-9]+", about))
+    body = orjson.dumps(web_request())
+    assert (await edge.post(body + b" " * (most - len(body))))[0] == 200
+    assert (await edge.post(body + b" " * (most - len(body) + 1)))[1]["error"] == "Body too large"
+
+
+def test_every_fault_has_its_status_and_text() -> None:
+    for kind in Kind:
+        for status in ("400", "403", "500", "501"):
+            (media,) = DOCUMENT["paths"]["/api"]["post"]["responses"][status]["content"].values()
+            body = {"success": False, "error": Fault(kind, "7").text}
+            assert validator(media["schema"]).is_valid(body) == (int(status) == kind.status)
+
+
+@pytest.mark.parametrize("statuses", [True, False])
+@pytest.mark.parametrize(("status", "error", "ask"), STATUS_TABLE)
+async def test_answers_are_as_described(edge: Edge, status: int, error: str | None, ask: Any, statuses: bool) -> None:
+    real, body, headers = await ask(edge, statuses=statuses)
+    answer = DOCUMENT["paths"]["/api"]["post"]["responses"][str(real)]
+    assert real == (status if statuses else 200)
+    validator(answer["content"][headers["Content-Type"]]["schema"]).validate(body)
+    for name in ("RateLimit", "RateLimit-Policy", "Retry-After"):
+        assert name not in headers or name in answer["headers"]
+
+
+def test_how_a_request_is_signed() -> None:
+    schemes = DOCUMENT["components"]["securitySchemes"]
+    ways = [name for way in DOCUMENT["paths"]["/api"]["post"]["security"] for name in way]
+    assert [(schemes[name]["type"], schemes[name]["in"], schemes[name]["name"]) for name in ways] == [
+        ("apiKey", "header", "X-SIGN"),
+        ("apiKey", "query", "sign"),
+    ]
+    assert (schemes["digest"]["type"], schemes["digest"]["scheme"]) == ("http", "digest")
+
+
+# The page, and how both are served -----------------------------------------------------------------------------------
+
+VOID = ("meta",)
+
+
+class Reader(HTMLParser):
+    """Reads a page: its elements with their attributes, and its text; elements must be closed in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(page)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def attributes(self, name: str) -> list[str]:
+        return [value or "" for _, attributes in self.elements for key, value in attributes.items() if key == name]
+
+
+PAGE_READ = Reader(docs.page(DOCUMENT))
+
+
+def test_the_page_loads_nothing_and_runs_nothing() -> None:
+    assert {tag for tag, _ in PAGE_READ.elements} <= {
+        "html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "h4", "p", "a", "nav", "div", "strong",
+        "ul", "li", "span", "code", "section", "article", "table", "thead", "tbody", "tr", "th", "td",
+    }  # fmt: skip
+    names = {key for _, attributes in PAGE_READ.elements for key in attributes}
+    assert names <= {"lang", "charset", "name", "content", "href", "id", "class"}
+    assert "url(" not in docs._STYLE
+    assert "@import" not in docs._STYLE
+
+
+def test_links_of_the_page_lead_somewhere() -> None:
+    ids = PAGE_READ.attributes("id")
+    assert len(set(ids)) == len(ids)
+    assert set(PAGE_READ.attributes("href")) <= {"openapi.json", *(f"#{name}" for name in ids)}
+
+
+def test_the_page_names_all_there_is() -> None:
+    ids = PAGE_READ.attributes("id")
+    for path, item in DOCUMENT["paths"].items():
+        assert path in PAGE_READ.text
+        for tree in item.values():
+            if "operationId" in tree:
+                assert tree["operationId"] in ids
+                assert tree["summary"] in PAGE_READ.text
+    for name in itertools.chain(openapi._MEANINGS, PAGE["properties"], openapi._DIMENSIONS_MOST):
+        assert name in PAGE_READ.text
+    for most in re.findall(r'"max(?:Length|Items|Properties)":([0-9]+)', orjson.dumps(DOCUMENT).decode()):
+        assert f"at most {most} " in PAGE_READ.text or f"to {most} " in PAGE_READ.text
+
+
+def test_what_a_document_says_is_escaped() -> None:
+    bad = '<script src="//x">&amp;\'`<b>`'
+
+    def spoiled(tree: Any, key: str = "") -> Any:
+        if isinstance(tree, dict):
+            return {name: spoiled(value, name) for name, value in tree.items()}
+        if isinstance(tree, list):
+            return [spoiled(value, key) for value in tree]
+        return tree + bad if key in ("title", "description", "summary", "url", "examples", "version") else tree
+
+    document = spoiled(DOCUMENT)
+    document["paths"] = {path + bad: item for path, item in document["paths"].items()}
+    document["components"]["schemas"]["NewCustomer"]["properties"] |= {bad: {"const": bad}}
+    page = docs.page(document)
+    assert {tag for tag, _ in Reader(page).elements} == {tag for tag, _ in PAGE_READ.elements}
+    assert "<script" not in page
+
+
+async def test_they_are_served_without_login(store_url: str) -> None:
+    async with serving(store_url, api_version="3.1") as edge:
+        async with edge.client.get(edge.manage + "/openapi.json") as response:
+            assert (response.status, response.headers["Content-Type"]) == (200, "application/json")
+            assert orjson.loads(await response.read()) == openapi.document("3.1")
+        async with edge.client.get(edge.manage + "/docs") as response:
+            assert (response.status, response.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+            assert response.headers["Content-Security-Policy"] == "default-src 'none'; style-src 'unsafe-inline'"
+            page = await response.text()
+        assert page == docs.page(openapi.document("3.1"))
+        assert "/3.1/customers" in page
+        assert "/2.4.9/" not in page
+        for path in ("/openapi.json", "/docs"):
+            async with edge.client.get(edge.url + path) as response:
+                assert response.status == 404
