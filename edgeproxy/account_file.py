@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from edgeproxy.model import ACCOUNT_NAME, Overflow, pattern_fits
+from edgeproxy.model import ACCOUNT_NAME, OnCall, Overflow, pattern_fits
 
 _DURATION = re.compile(r"(\d+)\s*(ms|s|m|h|d)?")
 _UNIT_MS = {"ms": 1, "s": 1000, None: 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -150,6 +150,7 @@ class PoolEntry(_Entry):
     max_ttl: Duration = 24 * 3_600_000
     cooldown: Rest = 15 * 60_000
     overflow: Overflow = "original"
+    on_call: OnCall = "keep"
     shared_number: Number | None = None
     match: MatchEntry | None = None
 
@@ -223,6 +224,7 @@ class AccountEntry(_Entry):
     networks: list[Annotated[str, BeforeValidator(_network)]] = []
     quarantine: Rest = 60 * 86_400_000
     calls_kept: Duration = 90 * 86_400_000
+    leases_kept: Duration = 30 * 86_400_000
     custom_fields: CustomFieldsEntry = CustomFieldsEntry()
     static: StaticEntry | None = None
 
@@ -250,6 +252,7 @@ class AccountEntry(_Entry):
             "networks": self.networks,
             "quarantine_ms": self.quarantine,
             "calls_kept_ms": self.calls_kept,
+            "leases_kept_ms": self.leases_kept,
             "custom_fields": {
                 "customers": _in_order(self.custom_fields.customers),
                 "sources": _in_order(self.custom_fields.sources),
@@ -263,6 +266,7 @@ class AccountEntry(_Entry):
                     "max_ttl_ms": pool.max_ttl,
                     "cooldown_ms": pool.cooldown,
                     "overflow": pool.overflow,
+                    "on_call": pool.on_call,
                     "shared_number": pool.shared_number,
                     "match": pool.match and pool.match.config(),
                 }

@@ -20,6 +20,7 @@ from aiohttp.web_protocol import RequestHandler
 from redis.exceptions import RedisError
 
 from edgeproxy import docs, openapi, telemetry
+from edgeproxy.calls import handler as calls
 from edgeproxy.partner import handler as partner
 from edgeproxy.resolve.answer import Answer
 from edgeproxy.resolve.handler import Handler
@@ -41,8 +42,6 @@ def _is_ours(record: logging.LogRecord) -> bool:
 _http_log.addFilter(_is_ours)
 _LINGER_S = 2  # for the rest of a body that was refused
 _RETRY_S = 0.5  # between attempts to reach the store at start
-# What the contract names and nothing serves yet (CONTRACT §3): 501, never a made-up success.
-_NOT_SERVED = ("/calls{rest:(?:/.*)?}",)
 _GC_THRESHOLDS = (50_000, 50, 100)
 
 
@@ -163,6 +162,7 @@ class Gateway:
 
     def _manage_app(self) -> web.Application:
         app = web.Application(client_max_size=partner.BODY_MOST)
+        calls_api = calls.CallsAPI(self._store, self._settings, self._counts)
         static_api = static.StaticAPI(self._store, self._settings, self._counts)
         partner_api = partner.PartnerAPI(self._store, self._settings, self._counts)
         _documents(self._settings.api_version)  # now: it takes longer than a request may wait for the loop
@@ -180,7 +180,7 @@ class Gateway:
                     partner_api.handle,
                     expect_handler=partner.leave_expectation,
                 ),
-                *(web.route("*", path, _not_implemented) for path in _NOT_SERVED),
+                web.route("*", calls.PATH + "{rest:(?:/.*)?}", calls_api.handle),
             ]
         )
         return app
@@ -267,10 +267,6 @@ def _documents(version: str) -> tuple[bytes, bytes]:
     """What the gateway answers: for programs, OpenAPI, and for people, a page."""
     document = openapi.document(version)
     return orjson.dumps(document), docs.page(document).encode()
-
-
-async def _not_implemented(request: web.Request) -> web.Response:
-    return web.json_response({"errors": ["Not implemented"]}, status=501)
 
 
 def _plain(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:

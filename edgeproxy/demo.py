@@ -13,6 +13,8 @@ import wave
 from edgeproxy.model import Account
 from edgeproxy.partner import digest
 from edgeproxy.store import Store
+from edgeproxy.store.calls import Calls
+from edgeproxy.store.calls import Record as CallRecord
 from edgeproxy.store.partner import Partner, Record, User
 from edgeproxy.store.static import Parts, Static
 
@@ -46,7 +48,7 @@ async def fill(store: Store) -> None:
     await partner.save_user(USER, User(ACCOUNT, hashes))
     account = await store.account(ACCOUNT, time.monotonic() + _PATIENCE_S)
     if account is not None and await partner.get(account, "customers", _CUSTOMERS[0][0]) is None:
-        await _fill(partner, account)
+        await _fill(partner, Calls(store, None), account)
         static = Static(store, None)
         for number in _STATIC:
             parts: Parts = {
@@ -65,7 +67,7 @@ async def fill(store: Store) -> None:
             await static.change(account, "create", number, parts, free_of_charge=True)
 
 
-async def _fill(partner: Partner, account: Account) -> None:
+async def _fill(partner: Partner, calls: Calls, account: Account) -> None:
     for customer_id, name, custnr in _CUSTOMERS:
         customer: Record = {
             "name": name, "custnr": custnr, "corporateid": "", "email": "", "dncs_class_name": "",
@@ -90,12 +92,14 @@ async def _fill(partner: Partner, account: Account) -> None:
         answered = call % 5 != 4
         seconds = str(30 + 17 * call) if answered else "0"
         record: Record = {
-            "duration": seconds, "duration_adjusted": seconds, "anum": f"+4930901820{call % 7:02d}", "bnum": number,
+            "duration": seconds, "duration_adjusted": seconds, **await calls.caller(account, f"+4930901820{call % 7:02d}"), "bnum": number,
             "cnum": destination, "customer_id": customer_id, "source_id": source_id, "custnr": custnr,
             "answered": str(int(answered)), "quarantined": "0", "source_name": name, "source_media": media,
             "source_class": "0", "customer_name": customer_name,
         }  # fmt: skip
-        await partner.keep_cdr(account, newest - (_CALLS - call) * 5 * _HOUR_MS, record)
+        known = {"cdr_id": await calls.next_cdr_id(account)}
+        start_ms = newest - (_CALLS - call) * 5 * _HOUR_MS
+        await calls.put(account, f"demo-{call}", "", known, record=CallRecord(start_ms, record))
 
 
 def _tone() -> bytes:

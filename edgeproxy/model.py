@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import phonenumbers
 
 Overflow = Literal["original", "shared", "recycle"]
+OnCall = Literal["keep", "extend", "release"]
 
 _NO_DIGITS = re.compile(r"\D")
 _TAG = re.compile(r"<[^<>]*>")
@@ -89,6 +90,7 @@ class Pool:
     max_ttl_ms: int
     cooldown_ms: int
     overflow: Overflow
+    on_call: OnCall  # what becomes of a lease when a call comes on its number
     shared_number: str | None
     match: Match | None
 
@@ -113,6 +115,7 @@ class Account:
     networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]  # from where the partner API may be called
     quarantine_ms: int  # how long a source's number rests after it
     calls_kept_ms: int
+    leases_kept_ms: int  # how long it is known who was shown which number
     site: str | None  # `SiteId` of the static numbers API
     custom_fields: dict[str, tuple[str, ...]]  # of `customers` and `sources`: those defined at set-up
     matches_origins: bool  # whether any pool asks where a visit came from
@@ -132,6 +135,7 @@ class Account:
                 max_ttl_ms=pool["max_ttl_ms"],
                 cooldown_ms=pool["cooldown_ms"],
                 overflow=pool["overflow"],
+                on_call=pool["on_call"],
                 shared_number=pool["shared_number"],
                 match=pool["match"]
                 and Match(
@@ -160,6 +164,7 @@ class Account:
             site=config["site"],
             quarantine_ms=config["quarantine_ms"],
             calls_kept_ms=config["calls_kept_ms"],
+            leases_kept_ms=config["leases_kept_ms"],
             custom_fields={resource: tuple(names) for resource, names in config["custom_fields"].items()},
             matches_origins=any(pool.match for pool in pools),
         )

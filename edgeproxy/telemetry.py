@@ -29,6 +29,7 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 PARTNER_STATUSES = (200, 400, 401, 403, 404, 405, 500, 501, 503)  # all that the partner API answers with
 
 STATIC_STATUSES = (200, 400, 401, 403, 404, 405, 409, 429, 500)  # and the static numbers API
+CALLS_STATUSES = (200, 400, 401, 404, 405, 429, 500, 503)  # and the calls API
 
 _STARTING, READY, DRAINING = 0.0, 1.0, 2.0
 
@@ -41,6 +42,7 @@ _CELLS = (
     "batch_sum",
     *(f"partner:{status}" for status in PARTNER_STATUSES),
     *(f"static:{status}" for status in STATIC_STATUSES),
+    *(f"calls:{status}" for status in CALLS_STATUSES),
     "crawlers",
     "from_memory",
     "unread_bodies",
@@ -104,6 +106,12 @@ class Board:
         for status in STATIC_STATUSES:
             static.add_metric([str(status)], self.total(f"static:{status}"))
         yield static
+        calls = CounterMetricFamily(
+            "edgeproxy_calls_requests", "Requests of the calls API by HTTP status.", labels=["status"]
+        )
+        for status in CALLS_STATUSES:
+            calls.add_metric([str(status)], self.total(f"calls:{status}"))
+        yield calls
         yield CounterMetricFamily("edgeproxy_worker_starts", "Worker processes started.", value=self.total("starts"))
         yield GaugeMetricFamily("edgeproxy_workers", "Worker processes of this node.", value=self.workers)
         yield GaugeMetricFamily(
@@ -157,6 +165,10 @@ class Counts:
     def static_request(self, status: int) -> None:
         """Count a request of the static numbers API that was answered with one of `STATIC_STATUSES`."""
         self._cells[_AT[f"static:{status}"]] += 1
+
+    def calls_request(self, status: int) -> None:
+        """Count a request of the calls API that was answered with one of `CALLS_STATUSES`."""
+        self._cells[_AT[f"calls:{status}"]] += 1
 
     def add(self, name: str) -> None:
         """Count one of `crawlers`, `from_memory`, `unread_bodies`, `starts`."""

@@ -21,12 +21,14 @@ LEVELS = {
     "edgeproxy.resolve": 3,
     "edgeproxy.partner": 3,
     "edgeproxy.static": 3,
+    "edgeproxy.calls": 3,
     "edgeproxy.numbers_file": 3.5,
     "edgeproxy.openapi": 3.5,
     "edgeproxy.docs": 3.5,
     "edgeproxy.app": 4,
     "edgeproxy.demo": 4,
     "edgeproxy.supervisor": 4.5,
+    "edgeproxy.simulate": 4.5,
     "edgeproxy.cli": 5,
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -67,8 +69,8 @@ def test_imports_point_down(path: Path) -> None:
 @pytest.mark.parametrize(
     ("library", "rooms"),
     [
-        ("redis", {"edgeproxy.store", "edgeproxy.app", "edgeproxy.cli"}),
-        ("aiohttp", {"edgeproxy.resolve", "edgeproxy.partner", "edgeproxy.static", "edgeproxy.app"}),
+        ("redis", {"edgeproxy.store", "edgeproxy.app", "edgeproxy.simulate", "edgeproxy.cli"}),
+        ("aiohttp", {"edgeproxy.resolve", "edgeproxy.partner", "edgeproxy.static", "edgeproxy.calls", "edgeproxy.app"}),
     ],
 )
 def test_a_library_stays_in_its_rooms(library: str, rooms: set[str]) -> None:

@@ -27,10 +27,11 @@ __all__ = ["Ask", "Facts", "Resolution", "Store", "StoreError", "store_time"]
 
 # Library → the files that it consists of, in this order.
 LIBRARIES = {
-    "resolve": ("limits", "resolve"),
-    "accounts": ("accounts",),
+    "resolve": ("limits", "history", "resolve"),
+    "accounts": ("limits", "history", "accounts"),
     "partner": ("partner",),
     "static": ("limits", "static"),
+    "calls": ("limits", "history", "calls"),
 }
 OLDEST_REDIS = (7, 0)
 

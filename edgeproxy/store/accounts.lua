@@ -1,14 +1,6 @@
 --
 -- What an account may use: who owns which number, the account's configuration, the numbers of its pools.
 
-local UNPACK = 2000  -- values for one command; Lua's stack bounds it
-
-local function in_chunks(command, key, values)
-  for first = 1, #values, UNPACK do
-    redis.call(command, key, unpack(values, first, math.min(first + UNPACK - 1, #values)))
-  end
-end
-
 -- ep1_claim: makes tracking numbers the property of accounts, all of them or none.
 --
 -- KEYS  owners
@@ -32,7 +24,7 @@ local function claim(keys, args)
     end
   end
   if #conflicts > 0 then return cjson.encode(conflicts) end
-  in_chunks('HSET', keys[1], values)
+  in_chunks('HSET', keys[1], values, 2)
   return '[]'
 end
 
@@ -50,23 +42,21 @@ end
 -- ep1_save_account: replaces an account's configuration and moves its numbers between pools and the free numbers that
 -- are in none, in one step. A number that leaves a pool ends its lease, and keeps the cooldown it has wherever it goes.
 --
--- KEYS  account, numbers, free, then three a pool (free, leased, granted)
+-- KEYS  account, numbers, free, history, then three a pool (free, leased, granted)
 -- ARGV  [1] now_ms: epoch ms; 0 is the store's own time
 --       [2] the account's name
 --       [3] the version that the caller read ("" where there was no account)
 --       [4] the configuration (JSON)
 --       [5] JSON [[pool, [number that leaves it, …], [number that enters it, …], its cooldown in ms], …], as in KEYS
 --       [6] JSON [[number that leaves the free ones, …], [number that enters them, …]]
+--       [7] leases_kept: ms
 -- Reply: the account's version, or nil where another writer was faster: read again
 local function save(keys, args)
-  local now = tonumber(args[1])
-  if now == 0 then
-    local time = redis.call('TIME')
-    now = time[1] * 1000 + math.floor(time[2] / 1000)
-  end
+  local now = clock(args[1])
   local version = redis.call('HGET', keys[1], 'version') or ''
   if version ~= args[3] then return false end
   local pools, loose = cjson.decode(args[5]), cjson.decode(args[6])
+  local history = History.of(keys[4], tonumber(args[7]))
 
   local ready = {}
   for _, number in ipairs(loose[1]) do
@@ -76,7 +66,7 @@ local function save(keys, args)
     redis.call('HDEL', keys[2], number)
   end
   for i, pool in ipairs(pools) do
-    local free, leased, granted = keys[3 * i + 1], keys[3 * i + 2], keys[3 * i + 3]
+    local free, leased, granted = keys[3 * i + 2], keys[3 * i + 3], keys[3 * i + 4]
     local leaving = {}
     for _, number in ipairs(pool[2]) do
       leaving[number] = true
@@ -89,7 +79,9 @@ local function save(keys, args)
       for at = 1, #leases, 2 do
         local number = leases[at]:sub(1, leases[at]:find(':', 1, true) - 1)
         if leaving[number] then
-          ready[number] = math.min(now, tonumber(leases[at + 1])) + pool[4]
+          local ended_at = math.min(now, tonumber(leases[at + 1]))
+          history:finish(number, ended_at)
+          ready[number] = ended_at + pool[4]
           redis.call('ZREM', leased, leases[at])
           redis.call('ZREM', granted, leases[at])
         end
@@ -104,8 +96,8 @@ local function save(keys, args)
       states[#states + 1] = number
       states[#states + 1] = 'pool:' .. pool[1]
     end
-    in_chunks('ZADD', keys[3 * i + 1], free)
-    in_chunks('HSET', keys[2], states)
+    in_chunks('ZADD', keys[3 * i + 2], free, 2)
+    in_chunks('HSET', keys[2], states, 2)
   end
   local free, states = {}, {}
   for _, number in ipairs(loose[2]) do
@@ -114,8 +106,9 @@ local function save(keys, args)
     states[#states + 1] = number
     states[#states + 1] = 'free'
   end
-  in_chunks('ZADD', keys[3], free)
-  in_chunks('HSET', keys[2], states)
+  in_chunks('ZADD', keys[3], free, 2)
+  in_chunks('HSET', keys[2], states, 2)
+  history:write(now)
   version = string.format('%d', tonumber(version ~= '' and version or 0) + 1)
   redis.call('HSET', keys[1], 'version', version, 'config', args[4])
   redis.call('PUBLISH', 'ep1:changed', args[2])

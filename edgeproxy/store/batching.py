@@ -142,7 +142,8 @@ class _Plan:
         self.stale_at = time.monotonic() + _PLAN_LIFE_S
         self.session_prefix = keys.session_prefix(name)
         self.visitor_prefix = keys.visitor_prefix(name)
-        self.keys = [keys.account(name), keys.points(name), keys.visits(name), *keys.LIMITER, keys.destinations(name)]
+        self.keys = [keys.account(name), keys.points(name), keys.visits(name), *keys.LIMITER]
+        self.keys += [keys.destinations(name), keys.history(name)]
         for pool in account.pools:
             self.keys += keys.pool(name, pool.name)
         self.head = orjson.dumps(
@@ -155,6 +156,7 @@ class _Plan:
                 "session_idle": account.session_idle_ms(),
                 "visitor_ttl": account.visitor_ttl_ms,
                 "visits_kept": account.visits_kept_ms,
+                "leases_kept": account.leases_kept_ms,
                 "session_prefix": self.session_prefix,
                 "pools": [
                     [

@@ -11,7 +11,8 @@ from edgeproxy.store import Store, StoreError, keys
 from edgeproxy.store.static import token_hash
 
 _SETTINGS_SHOWN = ("region", "timezone", "points_daily", "costs", "per_second", "limit_by", "visitor_ttl_ms",
-                   "visits_kept_ms", "networks", "quarantine_ms", "calls_kept_ms", "custom_fields", "site")  # fmt: skip
+                   "visits_kept_ms", "networks", "quarantine_ms", "calls_kept_ms", "leases_kept_ms", "custom_fields",
+                   "site")  # fmt: skip
 _FREE = "free"
 _POOL = "pool:"
 
@@ -29,6 +30,7 @@ class Change:
     owned: list[str]  # every number that the account is to own
     claimed: list[str]  # those of them that it did not have
     given_up: list[str]
+    leases_kept_ms: int
     lines: tuple[str, ...]
 
 
@@ -91,6 +93,7 @@ def _compare(
         config=orjson.dumps(after),
         moves=moves,
         free=free,
+        leases_kept_ms=after["leases_kept_ms"],
         tokens=(
             [old for old in tokens_before if old not in tokens],
             [new for new in tokens if new not in tokens_before],
@@ -197,7 +200,7 @@ async def _save(store: Store, changes: list[Change]) -> None:
                 transaction.hset(keys.TOKENS, token, change.account)
         transaction.sadd(keys.ACCOUNTS, *(change.account for change in changes))
         for change in changes:
-            names = [keys.account(change.account), keys.numbers(change.account), keys.free(change.account)]
+            names = [name(change.account) for name in (keys.account, keys.numbers, keys.free, keys.history)]
             for pool in change.moves:
                 names += keys.pool(change.account, pool)
             moves = [[pool, *move] for pool, move in change.moves.items()]
@@ -205,6 +208,7 @@ async def _save(store: Store, changes: list[Change]) -> None:
                 "ep1_save_account", len(names), *names,
                 0, change.account, change.version, change.config, orjson.dumps(moves),
                 orjson.dumps(change.free),
+                change.leases_kept_ms,
             )  # fmt: skip
         try:
             await transaction.execute()

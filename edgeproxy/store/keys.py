@@ -69,6 +69,16 @@ def sounds(name: str) -> str:
     return f"{RELEASE}:{{{name}}}:sounds"
 
 
+def call(name: str, call_id: str) -> str:
+    """String: what is known of a call by its events, JSON."""
+    return f"{RELEASE}:{{{name}}}:call:{call_id}"
+
+
+def calls(name: str) -> str:
+    """Stream: the events of calls; field `call`, JSON."""
+    return f"{RELEASE}:{{{name}}}:calls"
+
+
 def cdr(name: str, cdr_id: str) -> str:
     """String: a call record, JSON."""
     return f"{RELEASE}:{{{name}}}:cdr:{cdr_id}"
@@ -110,8 +120,13 @@ def pool(name: str, pool_name: str) -> tuple[str, str, str]:
     return prefix + "free", prefix + "leased", prefix + "granted"
 
 
+def history(name: str) -> str:
+    """Sorted set: who held which number when, live and past leases; see history.lua."""
+    return f"{RELEASE}:{{{name}}}:history"
+
+
 def session_prefix(name: str) -> str:
-    """String, msgpack: a session's end and its leases; the session id follows."""
+    """String, msgpack: a session's end, its last visit and its leases; the session id follows."""
     return f"{RELEASE}:{{{name}}}:session:"
 
 
@@ -124,8 +139,11 @@ TTLS = {
     r"ep1:\{ip\}:[012]": "3 s: the limiter looks back one second",
     r"ep1:\{[^}]+\}:points": "to the second day after",
     r"ep1:\{[^}]+\}:visits": "the account's visits_kept and a tenth, renewed by visits",
-    r"ep1:\{[^}]+\}:session:.+": "the idle time of the account's pools and a tenth, renewed by requests",
+    r"ep1:\{[^}]+\}:session:.+": "the account's leases_kept, renewed by requests; without a lease its idle time",
+    r"ep1:\{[^}]+\}:history": "the account's leases_kept, renewed by leases",
     r"ep1:\{[^}]+\}:visitor:.+": "the account's visitors_kept, renewed by leases",
+    r"ep1:\{[^}]+\}:call:.+": "the account's calls_kept",
+    r"ep1:\{[^}]+\}:calls": "the account's visits_kept",
     r"ep1:\{[^}]+\}:cdr:.+": "the account's calls_kept",
     r"ep1:\{[^}]+\}:cdrs(:.+)?": "the account's calls_kept, renewed by calls",
     r"ep1:flushed": "1 s",

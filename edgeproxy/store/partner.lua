@@ -50,7 +50,7 @@ end
 
 local INDEXED = {
   customers = {'custnr'},
-  sources = {'customer_id', 'destnr', 'campaign_id', 'status', 'class', 'vm_greeting_id'},
+  sources = {'customer_id', 'destnr', 'campaign_id', 'status', 'class', 'vm_greeting_id', 'phonenr'},
   greetings = {'customer_id'},
 }
 
@@ -436,25 +436,6 @@ end
 
 -- Call records ------------------------------------------------------------------------------------------------------
 
--- ep1_keep_cdr: keeps a call's record until `kept` ms after the call began.
---
--- KEYS  the record, then the sets it is listed in
--- ARGV  [1] now_ms, [2] kept in ms, [3] when the call began, epoch ms, [4] the record's id, [5] the record, JSON
--- Reply, JSON: {"kept": false} where the call began too long ago
-local function keep_cdr(keys, args)
-  local now, kept, start = clock(args[1]), tonumber(args[2]), tonumber(args[3])
-  local life = start + kept - now
-  if life <= 0 then return '{"kept":false}' end
-  redis.call('SET', keys[1], args[5], 'PX', whole(life))
-  for i = 2, #keys do
-    redis.call('ZREMRANGEBYSCORE', keys[i], '-inf', '(' .. whole(now - kept))
-    redis.call('ZADD', keys[i], args[3], args[4])
-    local longest = redis.call('ZRANGE', keys[i], -1, -1, 'WITHSCORES')
-    redis.call('PEXPIRE', keys[i], whole(tonumber(longest[2]) + kept - now))
-  end
-  return '{"kept":true}'
-end
-
 -- ep1_find_cdrs: a page of call records that stand in every one of the sets, by when the calls began.
 --
 -- KEYS  the sets
@@ -512,5 +493,4 @@ redis.register_function('ep1_change_source', change_source)
 redis.register_function('ep1_create_greeting', create_greeting)
 redis.register_function('ep1_update_greeting', update_greeting)
 redis.register_function('ep1_delete_greeting', delete_greeting)
-redis.register_function('ep1_keep_cdr', keep_cdr)
 redis.register_function('ep1_find_cdrs', find_cdrs)

@@ -3,7 +3,6 @@
 A record is a dict of texts and nulls, as `partner.lua` describes it.
 """
 
-import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,8 +16,6 @@ from edgeproxy.store.functions import Functions
 
 Record = dict[str, str | None]
 Filters = dict[str, list[str]]  # field → values, any of which will do
-
-CDR_FILTERS = ("customer_id", "source_id", "custnr")
 
 _FAILURES_KEPT_MS = 60_000
 _NONCE_KEY_BYTES = 32
@@ -234,32 +231,6 @@ class Partner:
         name = account.name
         names = (*keys.records(name, "greetings"), keys.sounds(name), keys.records(name, "sources")[1])
         return await self._change("ep1_delete_greeting", names, greeting_id, customer_id)
-
-    async def keep_cdr(self, account: Account, start_ms: int, record: Record) -> str:
-        """Keep a call's record, and give its id.
-
-        The caller's number, `anum`, is kept without its last three digits, and as a hash that is the same for every
-        call of it to this account (`anum_md5`).
-        """
-        name = account.name
-        with self._functions.faults():
-            cdr_id = str(await self._client.hincrby(keys.ids(name), "cdrs", 1))
-            await self._client.hsetnx(keys.account(name), "salt", secrets.token_hex(16))
-            salt = str(await self._client.hget(keys.account(name), "salt"))
-        caller = record["anum"] or ""
-        record = record | {
-            "cdr_id": cdr_id,
-            "start": str(start_ms),
-            "anum": caller[:-3] + "xxx" if caller else None,
-            "anum_md5": hashlib.md5((salt + caller).encode(), usedforsecurity=False).hexdigest() if caller else None,
-        }
-        sets = [keys.cdrs(name)]
-        sets += [keys.cdrs(name, field, value) for field in CDR_FILTERS if (value := record.get(field))]
-        await self._functions.write(
-            "ep1_keep_cdr", (keys.cdr(name, cdr_id), *sets),
-            self._store.clock(), account.calls_kept_ms, start_ms, cdr_id, orjson.dumps(record),
-        )  # fmt: skip
-        return cdr_id
 
     @staticmethod
     def _source_keys(name: str) -> tuple[str, ...]:

@@ -6,11 +6,11 @@
 -- Everything is read and decided first and written last, so a call that fails has changed nothing, and what a batch
 -- shares (the points counter, the pool's order, the reply) is touched once. Requests are decided in the order they came.
 --
--- KEYS  account, points, visits, three of the limiter, destinations, three a pool (free, leased, granted), then for each request its
+-- KEYS  account, points, visits, three of the limiter, destinations, history, three a pool (free, leased, granted), then for each request its
 --       session if it brings one, its fresh session, and its visitor if it names one
 -- ARGV  [1] now_ms: epoch ms; 0 is the store's own time
 --       [2] account, JSON: version, cost, budget, per_second, days (midnights, ascending), session_idle, visitor_ttl,
---           visits_kept, session_prefix (of its keys), pools: [[name, idle, max, cooldown, overflow, shared_number], …];
+--           visits_kept, leases_kept, session_prefix (of its keys), pools: [[name, idle, max, cooldown, overflow, shared_number], …];
 --           times in ms
 --       [3] deadline_ms: epoch ms; a call that the store comes to later does nothing; 0 is no deadline
 --       [4…] for each request: ip, how (see HOW), the visit's JSON, how many numbers on page, and for each of them the
@@ -30,7 +30,7 @@
 -- What costs time here is mostly what is made (tables, strings, numbers as text) and each command called: so tables that
 -- few calls need are made by those, and what an account's JSON says is read once.
 
-local HEAD = 7           -- keys before the pools'
+local HEAD = 8           -- keys before the pools'
 local FIRST_LIMITER = 4  -- of them, the first of the limiter's
 local FIRST = 4          -- the first request's place in ARGV
 local FIELDS = 4         -- of a request, before its numbers on page
@@ -73,12 +73,12 @@ end
 local Pool = {}
 Pool.__index = Pool
 
-function Pool.of(index, settings, keys)
+function Pool.of(index, settings, keys, history)
   local at = HEAD + 3 * (index - 1)
   return setmetatable({
     index = index, name = settings[1], idle = settings[2], max = settings[3], cooldown = settings[4],
     overflow = settings[5], shared = settings[6],
-    free_key = keys[at + 1], leased_key = keys[at + 2], granted_key = keys[at + 3],
+    history = history, free_key = keys[at + 1], leased_key = keys[at + 2], granted_key = keys[at + 3],
     want = 0,        -- numbers that this batch may need
     asked = {},      -- members whose end is to be read
     ends = {},       -- member → end of its lease, as far as known
@@ -130,6 +130,7 @@ function Pool:open(now)
   local ordered = #queue  -- as the store gives them; those put back are not
   for _, lease in ipairs(ended) do
     local number, at = number_of(lease[1]), lease[2] + self.cooldown
+    self.history:finish(number, lease[2])
     self.drop[lease[1]] = true
     self.release[number] = at
     if at <= now then queue[#queue + 1] = {number, at} end
@@ -149,6 +150,7 @@ function Pool:regain(number, session, now)
     local member = member_of(number, session)
     local ended = not self.drop[member] and redis.call('ZSCORE', self.leased_key, member)
     if ended and tonumber(ended) + self.cooldown <= now then
+      self.history:finish(number, tonumber(ended))
       self.drop[member] = true
       at = tonumber(ended) + self.cooldown
     end
@@ -181,6 +183,7 @@ function Pool:recycle(now)
     self.next_oldest = self.next_oldest + 1
     if not self.drop[member] then
       self:end_lease(member)
+      self.history:finish(number_of(member), now)
       return number_of(member)
     end
   end
@@ -196,7 +199,8 @@ function Pool:end_lease(member)
   self.lease[member], self.begin[member], self.ends[member] = nil, nil, nil
 end
 
-function Pool:grant(number, session, now)
+function Pool:grant(number, session, page, now)
+  self.history:begin(number, session, page, now)
   local member = member_of(number, session)
   self.taken[number], self.release[number], self.drop[member] = true, nil, nil
   self.ends[member] = now + self.idle
@@ -229,9 +233,10 @@ function Pool:write()
 end
 
 -- Sessions and visitors ---------------------------------------------------------------------------------------------
--- A session's record is a flat array: its end, then PAGE, POOL, NUMBER, SINCE for each of its leases. A visitor's has
--- the same without the end, and after each lease whose it was.
+-- A session's record is a flat array: its end, its last visit (JSON), then PAGE, POOL, NUMBER, SINCE for each of its
+-- leases. It is kept for as long as the leases' history. A visitor's has leases alone, and after each whose it was.
 
+local FIRST_LEASE = 3  -- of a session's record
 local LEASE = 4  -- values of a lease: number on page, pool's name, tracking number, since
 
 -- The records of `names` that there are, by name.
@@ -255,14 +260,14 @@ local function place_of(record, page, first, width)
   end
 end
 
--- Forgets the oldest of a record's leases beyond what it may remember.
+-- Forgets the oldest of a record's leases, which stand from `first` on, beyond what it may remember.
 local function bound(record, first, width)
   local count = (#record - first + 1) / width
   if count <= MOST_LEASES then return record end
   local begun = {}
   for at = first, #record, width do begun[#begun + 1] = {at, record[at + 3]} end
   table.sort(begun, earlier)
-  local kept = {record[first - 1]}
+  local kept = {unpack(record, 1, first - 1)}
   for i = count - MOST_LEASES + 1, count do
     for at = begun[i][1], begun[i][1] + width - 1 do kept[#kept + 1] = record[at] end
   end
@@ -273,7 +278,7 @@ end
 local function remember(had, session)
   local place, record = {}, session.record
   for at = 1, #had, LEASE + 1 do place[had[at]] = at end
-  for from = 2, #record, LEASE do
+  for from = FIRST_LEASE, #record, LEASE do
     local to = place[record[from]] or #had + 1
     for i = 0, LEASE - 1 do had[to + i] = record[from + i] end
     had[to + LEASE] = session.id
@@ -317,7 +322,7 @@ Batch.__index = Batch
 function Batch:pool(index)
   local pool = self.pools[index]
   if not pool then
-    pool = Pool.of(tonumber(index), self.account.pools[tonumber(index)], self.keys)
+    pool = Pool.of(tonumber(index), self.account.pools[tonumber(index)], self.keys, self.history)
     self.pools[index] = pool
   end
   return pool
@@ -348,10 +353,10 @@ function Batch:allocate(pool, session, page, at, visitor)
     if number then self.recycled = self.recycled + 1 end
   end
   if not number then return false end
-  pool:grant(number, session.id, now)
+  pool:grant(number, session.id, page, now)
   at = at or #record + 1
   record[at], record[at + 1], record[at + 2], record[at + 3] = page, pool.name, number, now
-  session.changed, session.granted = true, true
+  session.granted = true
   self.granted = self.granted + 1
   return number
 end
@@ -379,7 +384,7 @@ end
 -- The number shown for a number on page; with the index of its pool if that is not the one asked for, or as shared.
 function Batch:show(request, session, page, pool, visitor)
   local now, record = self.now, session.record
-  local at = place_of(record, page, 2, LEASE)
+  local at = place_of(record, page, FIRST_LEASE, LEASE)
   local holder = at and self:holder(record[at + 1])
   if holder then
     local number, since = record[at + 2], record[at + 3]
@@ -426,7 +431,7 @@ local function resolve(keys, args)
   local requests, ips = requests_of(keys, args, #account.pools)
   local limiter = Limiter.read(keys, FIRST_LIMITER, now, ips, account.per_second)
   local batch = setmetatable({
-    now = now, account = account, keys = keys,
+    now = now, account = account, keys = keys, history = History.of(keys[8], account.leases_kept),
     pools = {},  -- index, as text → pool, of those that requests have to do with
     sources = {},  -- destination → a source's tracking number, or false, of those that requests have to do with
     granted = 0, renewed = 0, recycled = 0, original = 0, shared = 0, source = 0,
@@ -459,7 +464,7 @@ local function resolve(keys, args)
       local session = sessions[key]
       local record = not session and records[key]
       if record and record[1] > now then
-        session = {id = key:sub(account.session_at), key = key, record = record, changed = false, granted = false}
+        session = {id = key:sub(account.session_at), key = key, record = record, granted = false}
         sessions[key] = session
       end
       request.session = session
@@ -468,7 +473,7 @@ local function resolve(keys, args)
         if args[at + 1] ~= '0' then
           local pool = batch:pool(args[at + 1])
           pool.want = pool.want + 1
-          local place = session and place_of(session.record, args[at], 2, LEASE)
+          local place = session and place_of(session.record, args[at], FIRST_LEASE, LEASE)
           local holder = place and batch:holder(session.record[place + 1])
           if holder then holder.asked[#holder.asked + 1] = member_of(session.record[place + 2], session.id) end
           leased = leased and holder
@@ -495,7 +500,7 @@ local function resolve(keys, args)
       local fresh = not session
       if fresh then
         local key = request.fresh_key
-        session = {id = key:sub(account.session_at), key = key, record = {0}, changed = true, granted = false}
+        session = {id = key:sub(account.session_at), key = key, record = {0, ''}, granted = false}
       end
       results[r + 1], results[r + 2], results[r + 3], results[r + 4] = '],[0,"', session.id, '",', lefts[i]
       r = r + 4
@@ -529,7 +534,7 @@ local function resolve(keys, args)
       if not bare then
         visits[v + 1], visits[v + 2] = '},"visit":', request.visit
         v = v + 2
-        if session.changed or session.record[1] - now < account.session_idle then written[session] = true end
+        written[session] = request.visit
         if session.granted and request.visitor then visited[#visited + 1] = {request.visitor, session} end
       end
     end
@@ -550,12 +555,13 @@ local function resolve(keys, args)
   end
   points:write()
   for _, pool in pairs(batch.pools) do pool:write() end
-  for session in pairs(written) do
-    -- A session is written again when a tenth of its life has passed, and lives that much longer in return.
-    local life = math.ceil(account.session_idle * 1.1)
-    local record = bound(session.record, 2, LEASE)
-    record[1] = now + life
-    redis.call('SET', session.key, cmsgpack.pack(record), 'PX', life)
+  batch.history:write(now)
+  local life = math.ceil(account.session_idle * 1.1)  -- longer than any lease it could hold
+  for session, visit in pairs(written) do
+    local record = bound(session.record, FIRST_LEASE, LEASE)
+    record[1], record[2] = now + life, visit
+    local kept = #record < FIRST_LEASE and life or math.max(life, account.leases_kept)
+    redis.call('SET', session.key, cmsgpack.pack(record), 'PX', kept)
   end
   for _, visit in ipairs(visited) do
     local key, session = visit[1], visit[2]

@@ -31,20 +31,6 @@ async def test_a_draining_gateway_is_alive_and_not_ready_and_closes_connections(
     assert (status, headers["Connection"]) == (200, "close")
 
 
-@pytest.mark.parametrize(
-    ("path", "status"),
-    [
-        ("/calls", 501),
-        ("/calls/lookup?number=1", 501),
-        ("/", 404),
-    ],
-)
-async def test_what_the_contract_names_and_nothing_serves_is_not_implemented(
-    edge: Edge, path: str, status: int
-) -> None:
-    assert (await get(edge, edge.manage + path))[0] == status
-
-
 async def test_metrics_count_what_happened(edge: Edge) -> None:
     await edge.post(web_request())
     await edge.post(web_request(), "wrong")

@@ -10,6 +10,8 @@ from edgeproxy import account_file
 from edgeproxy.errors import Fault
 from edgeproxy.model import Account
 from edgeproxy.store import Store, StoreError, functions, inventory, keys
+from edgeproxy.store.calls import Calls
+from edgeproxy.store.calls import Record as CallRecord
 from edgeproxy.store.functions import NotDurableError, RefusedError
 from edgeproxy.store.partner import Partner, Record, User
 from tests.conftest import Desk
@@ -367,8 +369,13 @@ async def test_several_filters_that_each_let_too_many_pass_are_refused(office: O
 
 
 async def call(office: Office, start: float, **fields: str) -> str:
-    record: Record = {"anum": "+49301234567", "customer_id": "1", "source_id": "2", "custnr": "c", **fields}
-    return await office.partner.keep_cdr(office.account, int(office.at(start)), record)
+    calls = Calls(office.desk.store, None)
+    caller = await calls.caller(office.account, fields.pop("caller", "+49301234567"))
+    record: Record = {"customer_id": "1", "source_id": "2", "custnr": "c", **caller, **fields}
+    cdr_id = await calls.next_cdr_id(office.account)
+    done = CallRecord(int(office.at(start)), record)
+    assert await calls.put(office.account, f"call-{cdr_id}", "", {"cdr_id": cdr_id}, record=done)
+    return cdr_id
 
 
 async def test_call_records_by_time_and_by_what_they_belong_to(office: Office) -> None:
@@ -398,7 +405,7 @@ async def test_call_records_by_time_and_by_what_they_belong_to(office: Office) -
 
 
 async def test_a_call_record_holds_the_caller_masked_and_as_a_salted_hash(office: Office) -> None:
-    first, again, other = await call(office, -3), await call(office, -2), await call(office, -1, anum="+49301234568")
+    first, again, other = await call(office, -3), await call(office, -2), await call(office, -1, caller="+49301234568")
     records = [await office.partner.cdr(office.account, cdr_id) for cdr_id in (first, again, other)]
     assert [record and record["anum"] for record in records] == ["+49301234xxx"] * 3
     hashes = [record and record["anum_md5"] for record in records]

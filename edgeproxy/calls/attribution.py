@@ -1,0 +1,158 @@
+"""Who was shown this number, and where does the call go: the rule of attribution, and of routing (CONTRACT §5).
+
+A number is looked for in the history of leases, among sources and among static numbers, at the moment of the call. All
+that held it then are candidates, and so are leases within their cooldown, for visitors dial late. Nothing is chosen
+silently: candidates are ordered, and `certainty` says how far they can be trusted.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from edgeproxy.model import Account, Pool
+from edgeproxy.store.calls import Calls, Lease
+from edgeproxy.store.partner import Partner, Record
+from edgeproxy.store.static import Static
+
+How = Literal["lease", "source", "static", "cooldown", "shared"]
+Certainty = Literal["exact", "likely", "ambiguous", "none"]
+
+_ORDER: tuple[How, ...] = ("lease", "source", "static", "cooldown", "shared")
+_WHY: dict[How, str] = {
+    "lease": "the session held the number at that moment",
+    "source": "the number was the source's at that moment",
+    "static": "the number is in use as a static number",
+    "cooldown": "the session's lease had ended, and the number was not leased again before its cooldown was over",
+    "shared": "the number is shown to everybody when the pool is empty: no visitor can be told from another",
+}
+_POOL = "pool:"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One that the number may have been shown for. Moments are epoch ms; what does not apply is None."""
+
+    how: How
+    session_id: str | None = None
+    page: str | None = None  # the number on page that the tracking number replaced
+    begin_ms: int | None = None
+    end_ms: int | None = None  # None: not known, or not over
+    pool: Pool | None = None
+    visit: dict[str, Any] | None = field(default=None, repr=False)  # the session's last: page, parameters, visitor
+    source: Record | None = None
+    static: dict[str, Any] | None = None
+
+    @property
+    def why(self) -> str:
+        """The match in words."""
+        return _WHY[self.how]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """All matches, best first: exact (one, that held the number), likely (one, in cooldown), ambiguous, or none."""
+
+    known: bool  # the number is the account's
+    matches: tuple[Match, ...]
+
+    @property
+    def certainty(self) -> Certainty:
+        """How far the first match can be trusted."""
+        told_apart = [match for match in self.matches if match.how != "shared"]
+        if not told_apart:
+            return "none"
+        if len(told_apart) > 1:
+            return "ambiguous"
+        return "likely" if told_apart[0].how == "cooldown" else "exact"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a call goes. `reserve` is tried after `timeout_s` without an answer, `alternatives` in their order."""
+
+    destination: str | None
+    alternatives: tuple[str, ...] = ()
+    reserve: str | None = None
+    timeout_s: int | None = None
+    ignore_early_media: bool = True
+
+
+async def lookup(calls: Calls, account: Account, number: str, at_ms: int) -> Found:
+    """Everyone whom the number (E.164) may have been shown to at that moment.
+
+    Raises:
+        Fault: `STORE_UNAVAILABLE`.
+    """
+    state = await calls.state(account, number)
+    shared = [pool for pool in account.pools if pool.shared_number == number]
+    pool = _pool_of(account, state)
+    reach_ms = pool.cooldown_ms if pool else max((pool.cooldown_ms for pool in account.pools), default=0)
+    leases = await calls.leases(account, number, pool, at_ms, reach_ms)
+    visits = await calls.visits(account, [lease.session_id for lease in leases])
+    matches = [_of_lease(lease, visit, pool, at_ms) for lease, visit in zip(leases, visits, strict=True)]
+    for source in (await Partner(calls.store, None).find(account, "sources", {"phonenr": [number]})).records:
+        begin_ms, end_ms = int(source["timestamp"] or 0), int(source.get("rests_until") or source.get("expire") or 0)
+        if begin_ms <= at_ms and (end_ms == 0 or at_ms < end_ms) and source.get("reserve_number") != "1":
+            matches.append(Match("source", begin_ms=begin_ms, end_ms=end_ms or None, source=source))
+    if state == "static":
+        ((_, parts),) = await Static(calls.store, None).look(account, [number])
+        matches.append(Match("static", static=parts))
+    matches += [Match("shared", pool=pool) for pool in shared]
+    matches.sort(key=lambda match: _ORDER.index(match.how))
+    return Found(state is not None or bool(shared), tuple(matches))
+
+
+def _pool_of(account: Account, state: str | None) -> Pool | None:
+    name = state.removeprefix(_POOL) if state is not None and state.startswith(_POOL) else None
+    return next((pool for pool in account.pools if pool.name == name), None)
+
+
+def _of_lease(lease: Lease, visit: dict[str, Any] | None, pool: Pool | None, at_ms: int) -> Match:
+    held = lease.end_ms is None or at_ms < lease.end_ms
+    return Match(
+        "lease" if held else "cooldown",
+        session_id=lease.session_id,
+        page=lease.page,
+        begin_ms=lease.begin_ms,
+        end_ms=lease.end_ms,
+        pool=pool,
+        visit=visit,
+    )
+
+
+def route(found: Found, at_ms: int) -> Route:
+    """Where a call goes that came at that moment, by the first match.
+
+    A lease's call goes to the number on page that the tracking number replaced; a source's to its destination, unless
+    it is quarantined; a static number's by its redirect scenario; a shared number's to what its pool replaces, if that
+    is one number.
+    """
+    if not found.matches:
+        return Route(None)
+    match = found.matches[0]
+    if match.source is not None:
+        expire = match.source.get("expire")
+        if match.source["status"] == "quarantined" or (expire and int(expire) <= at_ms):
+            return Route(None)
+        alternatives = match.source.get("alt_numbers") or ""
+        return Route(match.source.get("destnr"), tuple(number for number in alternatives.split(",") if number))
+    if match.static is not None:
+        return _scenario(match.static.get("redirectOptions"))
+    if match.how == "shared":
+        replaces = match.pool.replaces if match.pool else frozenset()
+        return Route(next(iter(replaces)) if len(replaces) == 1 else None)
+    return Route(match.page)
+
+
+def _scenario(redirect: dict[str, Any] | None) -> Route:
+    if redirect is None:
+        return Route(None)
+    reserve = redirect["reserveRedirect"]
+    destination = redirect["ptsnOptions"]["redirectNumber"]
+    if reserve is None:
+        return Route(destination)
+    return Route(
+        destination,
+        reserve=reserve["reserveNumber"],
+        timeout_s=reserve["reserveTimeOut"],
+        ignore_early_media=reserve["ignoreEarlyMedia"],
+    )

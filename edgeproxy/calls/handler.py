@@ -1,0 +1,383 @@
+"""Answers the calls API: lookup, the events of a call, erasure (CONTRACT §5)."""
+
+import asyncio
+import hashlib
+import logging
+import re
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import orjson
+from aiohttp import hdrs, web
+from cachetools import TTLCache
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from edgeproxy.calls import attribution
+from edgeproxy.calls.attribution import Found, Match, Route
+from edgeproxy.client_ip import ClientIP
+from edgeproxy.errors import Fault
+from edgeproxy.model import Account, read_number
+from edgeproxy.settings import Settings
+from edgeproxy.store import Store
+from edgeproxy.store.calls import Calls, Effect, Lease, Record
+from edgeproxy.store.functions import NotDurableError
+from edgeproxy.telemetry import Counts
+
+PATH = "/calls"
+BODY_MOST = 16 * 1024
+
+_log = logging.getLogger(__name__)
+_ACCESS_TOKEN = "Access-Token"  # noqa: S105 - a header's name
+_BODY_S = 10  # that a body may take to arrive
+_ACCOUNT_S = 5
+_OFFENDERS_KEPT = 65_536
+_SHUT_OUT_S = 60
+_TRIES = 20  # at a call that others change at the same time
+_CALL_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
+
+
+def _moment_ms(text: str) -> int:
+    """ISO 8601, UTC where it does not say; epoch ms.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("must be a time such as 2026-01-31T23:59:59Z") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    milliseconds = round(moment.timestamp() * 1000)
+    if milliseconds < 0:
+        raise ValueError("must be a time after 1970")
+    return milliseconds
+
+
+def _moment_text(ms: int | None) -> str | None:
+    if ms is None:
+        return None
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _is_moment(text: str) -> str:
+    _moment_ms(text)
+    return text
+
+
+Moment = Annotated[str, StringConstraints(max_length=40), AfterValidator(_is_moment)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, strict=True)
+
+
+class Event(_Body):
+    """One event of a call. `number` is the tracking number that was dialled; `caller` may be withheld."""
+
+    call_id: Annotated[str, StringConstraints(pattern=f"^{_CALL_ID.pattern}$")]
+    event: Literal["started", "answered", "ended"]
+    number: Text | None = None
+    caller: Text | None = None
+    at: Moment | None = Field(None, description="ISO 8601; without it, the moment at which the event comes in")
+
+    @model_validator(mode="after")
+    def _started_needs_a_number(self) -> "Event":
+        if self.event == "started" and self.number is None:
+            raise ValueError("number: is required when a call has started")
+        return self
+
+
+class Erasure(_Body):
+    """Whom to forget: one of a visitor, a session, or a caller."""
+
+    tracking_id: Text | None = Field(None, alias="trackingId")
+    session_id: Text | None = Field(None, alias="sessionId")
+    caller: Text | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "Erasure":
+        if sum(value is not None for value in (self.tracking_id, self.session_id, self.caller)) != 1:
+            raise ValueError("exactly one of trackingId, sessionId, caller is required")
+        return self
+
+
+class _Refusal(Exception):
+    def __init__(self, status: int, *errors: str, retry_after: int | None = None) -> None:
+        super().__init__(status, errors)
+        self.status = status
+        self.errors = errors
+        self.retry_after = retry_after
+
+
+class CallsAPI:
+    """Serves `/calls…` of the manage port."""
+
+    def __init__(self, store: Store, settings: Settings, counts: Counts) -> None:
+        self._store = store
+        self._calls = Calls(store, settings.durable_replicas)
+        self._counts = counts
+        self._client_ip = ClientIP(settings.trusted_proxies, settings.client_ip_header)
+        self._bad_tokens_most = settings.bad_logins_per_minute
+        self._bad_tokens: TTLCache[str, int] = TTLCache(_OFFENDERS_KEPT, _SHUT_OUT_S)
+
+    # What calls ask -----------------------------------------------------------------------------------------------
+
+    async def lookup(self, account: Account, request: web.Request) -> dict[str, Any]:
+        """`GET /calls/lookup?number=&at=`: everyone whom the number may have been shown to at that moment."""
+        query = request.query
+        errors = [f"{name}: there is no such parameter" for name in query if name not in ("number", "at")]
+        number = _number(query.get("number", ""), account, errors)
+        at_ms = None
+        if "at" in query:
+            try:
+                at_ms = _moment_ms(query["at"].replace(" ", "+"))  # a + that was not escaped
+            except ValueError as error:
+                errors.append(f"at: {error}")
+        if errors:
+            raise _Refusal(400, *errors)
+        at_ms = at_ms if at_ms is not None else await self._calls.now_ms()
+        found = await attribution.lookup(self._calls, account, number, at_ms)
+        if not found.known and not found.matches:
+            raise _Refusal(404, f"number: {number} is none of this account's")
+        return _shown(found, number, at_ms)
+
+    async def event(self, account: Account, request: web.Request) -> dict[str, Any]:
+        """`POST /calls`: takes in an event, in whatever order and however often it comes; `started` is told the route.
+
+        What is known of a call is changed by comparing and setting, so of events at once none is lost. A call that has
+        started and ended has a record, made once.
+        """
+        event = await _read(Event, request)
+        errors: list[str] = []
+        number = _number(event.number, account, errors) if event.number is not None else None
+        caller = read_number(event.caller, account.region) if event.caller is not None else None
+        if errors:
+            raise _Refusal(400, *errors)
+        at_ms = _moment_ms(event.at) if event.at is not None else await self._calls.now_ms()
+        for _ in range(_TRIES):
+            before, known = await self._calls.known(account, event.call_id)
+            if event.event in known:
+                return _answer(event, known)
+            if number is not None and known.get("number", number) != number:
+                raise _Refusal(400, f"number: the call {event.call_id} is on another number")
+            after = known | {event.event: at_ms}
+            if number is not None:
+                after["number"] = number
+            if caller is not None and "anum" not in known:
+                after |= await self._calls.caller(account, caller)
+            effect = None
+            if event.event == "started" and number is not None:
+                found = await attribution.lookup(self._calls, account, number, at_ms)
+                after["answer"] = _shown(found, number, at_ms) | {
+                    "route": asdict(attribution.route(found, at_ms)),
+                }
+                after["record"] = _attributed(account, found, attribution.route(found, at_ms), at_ms)
+                effect = _effect(found, number)
+            record = await self._complete(account, after)
+            of_whom = after.get("record", {})
+            told = {
+                "call_id": event.call_id,
+                "event": event.event,
+                "at": at_ms,
+                "number": after.get("number"),
+                "anum_md5": after.get("anum_md5"),
+                **{name: of_whom.get(name) for name in ("session_id", "tracking_id", "source_id", "customer_id")},
+            }
+            if await self._calls.put(account, event.call_id, before, after, event=told, effect=effect, record=record):
+                return _answer(event, after)
+        raise _Refusal(503, "too many events of this call at once: try again")
+
+    async def _complete(self, account: Account, known: dict[str, Any]) -> Record | None:
+        """The record of a call that has started and ended."""
+        if "started" not in known or "ended" not in known or "cdr_id" in known:
+            return None
+        known["cdr_id"] = await self._calls.next_cdr_id(account)
+        answered = known.get("answered")
+        seconds = max(0, known["ended"] - answered) // 1000 if answered is not None else 0
+        fields: dict[str, str | None] = known["record"] | {
+            "anum": known.get("anum"),
+            "anum_md5": known.get("anum_md5"),
+            "bnum": known["number"],
+            "duration": str(seconds),
+            "duration_adjusted": str(seconds),
+            "answered": "1" if answered is not None else "0",
+        }
+        return Record(known["started"], fields)
+
+    async def erase(self, account: Account, request: web.Request) -> dict[str, Any]:
+        """`POST /calls/erase`: forgets a visitor, a session or a caller, and gives a receipt."""
+        erasure = await _read(Erasure, request)
+        errors: list[str] = []
+        caller = _number(erasure.caller, account, errors, "caller") if erasure.caller is not None else ""
+        if errors:
+            raise _Refusal(400, *errors)
+        receipt = await self._calls.erase(
+            account, tracking_id=erasure.tracking_id or "", session_id=erasure.session_id or "", caller=caller
+        )
+        return {"erased": asdict(receipt), "at": _moment_text(await self._calls.now_ms())}
+
+    # HTTP ---------------------------------------------------------------------------------------------------------
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer a request, whatever becomes of it."""
+        headers: dict[str, str] = {}
+        try:
+            methods = {
+                ("GET", "/calls/lookup"): self.lookup,
+                ("POST", "/calls"): self.event,
+                ("POST", "/calls/erase"): self.erase,
+            }
+            path = request.path.rstrip("/")
+            work = methods.get((request.method, path))
+            if work is None:
+                allowed = [method for method, known in methods if known == path]
+                if allowed:
+                    headers[str(hdrs.ALLOW)] = ", ".join(allowed)
+                raise _Refusal(
+                    405 if allowed else 404, "there is no such method" if allowed else "there is no such path"
+                )
+            status, tree = 200, await work(await self._authenticate(request), request)
+        except _Refusal as refusal:
+            status, tree = refusal.status, {"errors": list(refusal.errors)}
+            if refusal.retry_after is not None:
+                headers[str(hdrs.RETRY_AFTER)] = str(refusal.retry_after)
+        except NotDurableError:
+            status, tree = 503, {"errors": ["taken in, but not known to be safe on disk: send it again"]}
+        except Fault as fault:
+            status, tree = 503, {"errors": [f"{fault.text}: try again"]}
+        except (web.HTTPException, asyncio.CancelledError):
+            raise
+        except Exception:
+            _log.exception("a request of the calls API failed")
+            status, tree = 500, {"errors": ["Internal error"]}
+        self._counts.calls_request(status)
+        return web.Response(status=status, body=orjson.dumps(tree), content_type="application/json", headers=headers)
+
+    async def _authenticate(self, request: web.Request) -> Account:
+        """The account whose access token the request brings."""
+        lines = tuple(request.headers.getall(self._client_ip.header, ()))
+        ip = self._client_ip.find(request.remote, lines).counted
+        if self._bad_tokens.get(ip, 0) >= self._bad_tokens_most:
+            raise _Refusal(429, "too many bad access tokens from this address", retry_after=_SHUT_OUT_S)
+        tokens = request.headers.getall(_ACCESS_TOKEN, ())
+        name = None
+        if len(tokens) == 1 and tokens[0]:
+            token_hash = hashlib.sha256(tokens[0].encode(errors="surrogateescape")).hexdigest()
+            name = await self._calls.account_of(token_hash)
+        account = await self._store.account(name, time.monotonic() + _ACCOUNT_S) if name else None
+        if account is None:
+            if tokens:
+                self._bad_tokens[ip] = self._bad_tokens.get(ip, 0) + 1
+            raise _Refusal(401, f"{_ACCESS_TOKEN}: is missing or unknown")
+        return account
+
+
+def _number(text: str, account: Account, errors: list[str], name: str = "number") -> str:
+    number = read_number(text, account.region)
+    if number is None:
+        errors.append(f"{name}: is not a phone number" if text else f"{name}: is required")
+    return number or ""
+
+
+async def _read(model: type[Any], request: web.Request) -> Any:
+    """The checked body; every fault is told at once."""
+    try:
+        async with asyncio.timeout(_BODY_S):
+            body = await request.read()
+    except TimeoutError:
+        raise _Refusal(400, f"the body did not arrive within {_BODY_S} s") from None
+    if len(body) > BODY_MOST:
+        raise _Refusal(400, f"the body is larger than {BODY_MOST} bytes")
+    try:
+        return model.model_validate(orjson.loads(body))
+    except orjson.JSONDecodeError:
+        raise _Refusal(400, "malformed JSON") from None
+    except ValidationError as invalid:
+        errors = []
+        for error in invalid.errors(include_url=False, include_input=False):
+            place = ".".join(str(step)[:64] for step in error["loc"])
+            text = error["msg"].removeprefix("Value error, ")
+            errors.append(f"{place}: {text}" if place else text)
+        raise _Refusal(400, *errors) from None
+
+
+# What is shown --------------------------------------------------------------------------------------------------------
+
+
+def _shown(found: Found, number: str, at_ms: int) -> dict[str, Any]:
+    return {
+        "number": number,
+        "at": _moment_text(at_ms),
+        "certainty": found.certainty,
+        "matches": [_shown_match(match) for match in found.matches],
+    }
+
+
+def _shown_match(match: Match) -> dict[str, Any]:
+    visit = match.visit or {}
+    shown: dict[str, Any] = {"how": match.how, "why": match.why}
+    if match.session_id is not None:
+        shown |= {
+            "sessionId": match.session_id,
+            "trackingId": visit.get("trackingId") or None,
+            "number_on_page": match.page,
+            "fullUrl": visit.get("fullUrl"),
+            "fullReferrer": visit.get("fullReferrer"),
+            "parameters": visit.get("parameters"),
+        }
+    if match.begin_ms is not None:
+        shown |= {"begin": _moment_text(match.begin_ms), "end": _moment_text(match.end_ms)}
+    if match.pool is not None:
+        shown["pool"] = match.pool.name
+    if match.source is not None:
+        shown |= {
+            name: match.source.get(name) for name in ("source_id", "customer_id", "name", "media", "class", "status")
+        }
+    if match.static is not None:
+        shown |= {name: match.static.get(name) for name in ("displayOptions", "poolName")}
+    return shown
+
+
+def _answer(event: Event, known: dict[str, Any]) -> dict[str, Any]:
+    """What an event is told: the route, for the one that started the call; else that it was taken in."""
+    if event.event == "started":
+        answer: dict[str, Any] = known["answer"]
+        return {"call_id": event.call_id, **answer}
+    return {"call_id": event.call_id, "cdr_id": known.get("cdr_id")}
+
+
+def _attributed(account: Account, found: Found, route: Route, at_ms: int) -> dict[str, str | None]:
+    """What a call's record holds of whom the call leads back to."""
+    match = found.matches[0] if found.matches else Match("shared")
+    sure = found.certainty in ("exact", "likely")
+    visit = (match.visit or {}) if sure else {}
+    source = match.source or {}
+    parameters = visit.get("parameters") or {}
+    expire = source.get("expire")
+    return {
+        "cnum": route.destination,
+        "customer_id": source.get("customer_id"),
+        "source_id": source.get("source_id"),
+        "custnr": parameters.get("custnr") or None,
+        "quarantined": "1" if expire and int(expire) <= at_ms else "0",
+        "source_name": source.get("name"),
+        "source_media": source.get("media"),
+        "source_class": source.get("class"),
+        "session_id": match.session_id if sure else None,
+        "tracking_id": visit.get("trackingId") or None,
+        "certainty": found.certainty,
+    }
+
+
+def _effect(found: Found, number: str) -> Effect | None:
+    """What the call does to the lease that it came on: only to one that held the number, and that alone did."""
+    if found.certainty != "exact":
+        return None
+    match = found.matches[0]
+    if match.how != "lease" or match.pool is None or match.session_id is None or match.begin_ms is None:
+        return None
+    return Effect(match.pool, number, Lease(match.session_id, match.page or "", match.begin_ms, match.end_ms))

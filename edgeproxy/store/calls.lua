@@ -1,0 +1,102 @@
+--
+-- Calls of an account: who held a number at a moment, what is known of a call, and what it does to a lease (CONTRACT §5).
+
+-- ep1_find_leases: the leases that held a number at a moment, or had ended no longer than `reach` before; latest first.
+--
+-- KEYS  history, then the `leased` of the number's pool, if it is in one
+-- ARGV  [1] the number, [2] the moment, epoch ms, [3] reach in ms
+-- Reply, JSON: {"leases": [[session, number on page, begin, end], …]}; epoch ms; a lease whose end is not known ends at 0
+local function find_leases(keys, args)
+  local number, at, reach = args[1], tonumber(args[2]), tonumber(args[3])
+  local past = '(' .. number .. NUL .. moment_text(at + 1)
+  local leases = {}
+  for _, member in ipairs(redis.call('ZREVRANGEBYLEX', keys[1], past, '[' .. number .. NUL, 'LIMIT', 0, 64)) do
+    local begin, ends, session, page = member:match('^[^%z]*%z([^%z]*)%z([^%z]*)%z([^%z]*)%z(.*)$')
+    if ends == '' then ends = keys[2] and redis.call('ZSCORE', keys[2], number .. ':' .. session) or '0' end
+    if ends ~= '0' and tonumber(ends) + reach <= at then break end
+    leases[#leases + 1] = {session, page, tonumber(begin), tonumber(ends)}
+  end
+  return #leases == 0 and '{"leases":[]}' or cjson.encode({leases = leases})
+end
+
+-- ep1_read_visits: the last visit of each session. KEYS  sessions
+-- Reply, JSON: {"visits": [visit or null, …]}
+local function read_visits(keys, args)
+  local visits = {}
+  for i, packed in ipairs(redis.call('MGET', unpack(keys))) do
+    local record = packed and cmsgpack.unpack(packed)
+    visits[i] = record and record[2] ~= '' and record[2] or 'null'
+  end
+  return '{"visits":[' .. table.concat(visits, ',') .. ']}'
+end
+
+local Lease = {}
+
+-- A lease lives on as if its visitor had asked again.
+function Lease.extend(keys, now, lease)
+  local ends = math.min(now + lease.idle, lease.begin + lease.max)
+  redis.call('ZADD', keys.leased, 'XX', 'GT', ends, lease.number .. ':' .. lease.session)
+end
+
+-- A lease ends, and its number cools down.
+function Lease.release(keys, now, lease)
+  local member = lease.number .. ':' .. lease.session
+  local ends = tonumber(redis.call('ZSCORE', keys.leased, member) or nil)
+  if not ends or ends <= now then return end
+  redis.call('ZREM', keys.leased, member)
+  redis.call('ZREM', keys.granted, member)
+  redis.call('ZADD', keys.free, now + lease.cooldown, lease.number)
+  local history = History.of(keys.history, lease.kept)
+  history:finish(lease.number, now)
+  history:write(now)
+end
+
+-- ep1_release_lease. KEYS  history, free, leased, granted. ARGV  [1] now_ms, [2] the lease, JSON, as ep1_put_call's
+local function release_lease(keys, args)
+  Lease.release({history = keys[1], free = keys[2], leased = keys[3], granted = keys[4]}, clock(args[1]), cjson.decode(args[2]))
+  return '{"released":true}'
+end
+
+-- ep1_put_call: replaces what is known of a call, if nobody else did meanwhile; tells the stream; lists its record.
+--
+-- KEYS  call, calls (stream), history, a pool's free, leased and granted (or three times history), then for a call that has
+--       ended its record (cdr) and the sets that this is listed in
+-- ARGV  [1] now_ms, [2] calls_kept in ms, [3] visits_kept in ms, [4] what the caller read, or "", [5] what is to be known
+--       [6] the event for the stream, JSON, or ""
+--       [7] what becomes of the lease, JSON, or "": {"does": "extend" or "release", number, session, begin, idle, max,
+--           cooldown, kept}
+--       [8] when the call began, epoch ms, [9] the record's id, [10] the record, JSON
+-- Reply, JSON: {"put": true}, or {"refused": "moved"}: read again
+local function put_call(keys, args)
+  local now, kept = clock(args[1]), tonumber(args[2])
+  if (redis.call('GET', keys[1]) or '') ~= args[4] then return '{"refused":"moved"}' end
+  redis.call('SET', keys[1], args[5], 'PX', kept)
+  if args[6] ~= '' then
+    local stream_kept = tonumber(args[3])
+    redis.call('XADD', keys[2], 'MINID', '~', math.max(0, now - stream_kept), '*', 'call', args[6])
+    redis.call('PEXPIRE', keys[2], stream_kept)
+  end
+  if args[7] ~= '' then
+    local lease = cjson.decode(args[7])
+    Lease[lease.does]({history = keys[3], free = keys[4], leased = keys[5], granted = keys[6]}, now, lease)
+  end
+  if keys[7] then
+    local start = tonumber(args[8])
+    local life = start + kept - now
+    if life > 0 then
+      redis.call('SET', keys[7], args[10], 'PX', life)
+      for i = 8, #keys do
+        redis.call('ZREMRANGEBYSCORE', keys[i], '-inf', '(' .. now - kept)
+        redis.call('ZADD', keys[i], start, args[9])
+        local latest = redis.call('ZRANGE', keys[i], -1, -1, 'WITHSCORES')
+        redis.call('PEXPIRE', keys[i], tonumber(latest[2]) + kept - now)
+      end
+    end
+  end
+  return '{"put":true}'
+end
+
+redis.register_function('ep1_find_leases', find_leases)
+redis.register_function('ep1_read_visits', read_visits)
+redis.register_function('ep1_release_lease', release_lease)
+redis.register_function('ep1_put_call', put_call)

@@ -1,0 +1,325 @@
+"""Calls in the store: who held a number at a moment, what is known of a call, its record, erasure (CONTRACT §5)."""
+
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from edgeproxy.model import Account, Pool
+from edgeproxy.store import Store, keys
+from edgeproxy.store.functions import Functions, RefusedError
+
+CDR_FILTERS = ("customer_id", "source_id", "custnr")
+_SOME = 500  # records that erasure looks at in one call
+_ERASED = ("anum", "anum_md5", "session_id", "tracking_id")  # of a call's record
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A session's hold on a number, in the place of a number on page. `end_ms` is None where it is not known."""
+
+    session_id: str
+    page: str
+    begin_ms: int
+    end_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a call does to the lease that it came on, as the pool's `on_call` says."""
+
+    pool: Pool
+    number: str
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A call's record (CDR) to be listed: when the call began, and its fields."""
+
+    start_ms: int
+    fields: dict[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What an erasure found and erased."""
+
+    sessions: int = 0
+    leases: int = 0
+    visits: int = 0  # visits and events in the streams
+    visitors: int = 0  # what was remembered of a visitor's last numbers
+    calls: int = 0
+
+
+class Calls:
+    """Typed access to calls. Every method raises `Fault` (`STORE_UNAVAILABLE`) where the store fails."""
+
+    def __init__(self, store: Store, replicas: int | None = 0) -> None:
+        self.store = self._store = store
+        self._client = store.calm
+        self._functions = Functions(store, replicas)
+
+    async def account_of(self, token_hash: str) -> str | None:
+        """The account whose access token has this hash."""
+        with self._functions.faults():
+            found = await self._client.hget(keys.TOKENS, token_hash)
+        return None if found is None else str(found)
+
+    async def now_ms(self) -> int:
+        """The store's time, epoch ms."""
+        if now_ms := self._store.clock():
+            return now_ms
+        with self._functions.faults():
+            seconds, micros = await self._client.time()
+        return int(seconds * 1000 + micros // 1000)
+
+    async def state(self, account: Account, number: str) -> str | None:
+        """The state of the number in the account's inventory."""
+        with self._functions.faults():
+            found = await self._client.hget(keys.numbers(account.name), number)
+        return None if found is None else str(found)
+
+    async def leases(self, account: Account, number: str, pool: Pool | None, at_ms: int, reach_ms: int) -> list[Lease]:
+        """The leases that held the number at that moment, or had ended no longer than `reach_ms` before; latest first.
+
+        `pool` is the one that the number is in.
+        """
+        names = [keys.history(account.name)]
+        if pool is not None:
+            names.append(keys.pool(account.name, pool.name)[1])
+        reply = await self._functions.read("ep1_find_leases", names, number, at_ms, reach_ms)
+        return [Lease(session, page, int(begin), int(end) or None) for session, page, begin, end in reply["leases"]]
+
+    async def visits(self, account: Account, session_ids: list[str]) -> list[dict[str, Any] | None]:
+        """The last visit of each session; None where none is known any more."""
+        if not session_ids:
+            return []
+        prefix = keys.session_prefix(account.name)
+        reply = await self._functions.read("ep1_read_visits", [prefix + session_id for session_id in session_ids])
+        visits: list[dict[str, Any] | None] = reply["visits"]
+        return visits
+
+    async def known(self, account: Account, call_id: str) -> tuple[str, dict[str, Any]]:
+        """What is known of a call: as it stands in the store (for `put`), and read."""
+        with self._functions.faults():
+            raw = str(await self._client.get(keys.call(account.name, call_id)) or "")
+        return raw, orjson.loads(raw or b"{}")
+
+    async def caller(self, account: Account, number: str) -> dict[str, str]:
+        """What is kept of a caller: the number without its last three digits (`anum`), and a hash that is the same for
+        every call of this caller to this account (`anum_md5`).
+        """
+        return {"anum": number[:-3] + "xxx", "anum_md5": await self._caller_hash(account, number)}
+
+    async def _caller_hash(self, account: Account, caller: str) -> str:
+        name = keys.account(account.name)
+        with self._functions.faults():
+            await self._client.hsetnx(name, "salt", secrets.token_hex(16))
+            salt = str(await self._client.hget(name, "salt"))
+        return hashlib.md5((salt + caller).encode(), usedforsecurity=False).hexdigest()
+
+    async def next_cdr_id(self, account: Account) -> str:
+        """An id for a call's record; one that is not used is lost."""
+        with self._functions.faults():
+            return str(await self._client.hincrby(keys.ids(account.name), "cdrs", 1))
+
+    async def put(
+        self,
+        account: Account,
+        call_id: str,
+        before: str,
+        known: dict[str, Any],
+        *,
+        event: dict[str, Any] | None = None,
+        effect: Effect | None = None,
+        record: Record | None = None,
+    ) -> bool:
+        """Replace what is known of a call; False if somebody else did since `before` was read.
+
+        In the same step the `event` goes to the stream, the lease is extended or released, and the `record` is listed,
+        under `known["cdr_id"]`.
+
+        Raises:
+            NotDurableError: see `Functions`.
+        """
+        name, history = account.name, keys.history(account.name)
+        pool_keys = (history,) * 3 if effect is None else keys.pool(name, effect.pool.name)
+        names = [keys.call(name, call_id), keys.calls(name), history, *pool_keys]
+        listed: tuple[Any, ...] = ()
+        if record is not None:
+            cdr_id = known["cdr_id"]
+            fields = record.fields | {"cdr_id": cdr_id, "start": str(record.start_ms)}
+            names += [keys.cdr(name, cdr_id), keys.cdrs(name)]
+            names += [keys.cdrs(name, of, value) for of in CDR_FILTERS if (value := fields.get(of))]
+            listed = (record.start_ms, cdr_id, orjson.dumps(fields))
+        try:
+            await self._functions.write(
+                "ep1_put_call", names, self._store.clock(), account.calls_kept_ms, account.visits_kept_ms, before,
+                orjson.dumps(known), b"" if event is None else orjson.dumps(event), _effect(account, effect), *listed,
+            )  # fmt: skip
+        except RefusedError:
+            return False
+        return True
+
+    # Erasure ------------------------------------------------------------------------------------------------------
+
+    async def erase(
+        self, account: Account, *, tracking_id: str = "", session_id: str = "", caller: str = ""
+    ) -> Receipt:
+        """Erase all that is kept of a visitor, of one session, or of a caller (E.164).
+
+        Everything of the account is looked through, a piece at a time: a visitor's sessions are found by nothing else.
+        Records of calls stay without what leads to a person.
+        """
+        name = account.name
+        sessions = {session_id} if session_id else set()
+        if tracking_id:
+            sessions |= {found async for found in self._sessions_of(account, tracking_id)}
+        caller_hash = await self._caller_hash(account, caller) if caller else None
+
+        def of_person(tree: dict[str, Any]) -> bool:
+            return bool(
+                tree.get("session_id") in sessions
+                or (tracking_id and tree.get("tracking_id") == tracking_id)
+                or (caller_hash and caller_hash == tree.get("anum_md5"))
+            )
+
+        with self._functions.faults():
+            visits = await self._erase_visits(name, sessions, tracking_id) if sessions or tracking_id else 0
+            calls, events = await self._erase_calls(account, of_person)
+            leases = await self._erase_leases(account, sessions) if sessions else 0
+            erased = 0
+            for session in sessions:
+                erased += await self._client.delete(keys.session_prefix(name) + session)
+            visitors = await self._client.delete(keys.visitor_prefix(name) + tracking_id) if tracking_id else 0
+        await self._functions.flush()
+        return Receipt(sessions=erased, leases=leases, visits=visits + events, visitors=int(visitors), calls=calls)
+
+    async def _sessions_of(self, account: Account, tracking_id: str) -> AsyncIterator[str]:
+        prefix = keys.session_prefix(account.name)
+        pending: list[str] = []
+        with self._functions.faults():
+            async for key in self._client.scan_iter(match=_literally(prefix) + "*", count=1000):
+                pending.append(str(key)[len(prefix) :])
+                if len(pending) == _SOME:
+                    for session in await self._of_visitor(account, pending, tracking_id):
+                        yield session
+                    pending = []
+            for session in await self._of_visitor(account, pending, tracking_id):
+                yield session
+
+    async def _of_visitor(self, account: Account, session_ids: list[str], tracking_id: str) -> list[str]:
+        visits = await self.visits(account, session_ids)
+        return [
+            session
+            for session, visit in zip(session_ids, visits, strict=True)
+            if visit is not None and visit.get("trackingId") == tracking_id
+        ]
+
+    async def _erase_leases(self, account: Account, sessions: set[str]) -> int:
+        """Take the sessions' leases out of the history, and end those that live."""
+        name, erased = account.name, 0
+        for pool in account.pools:
+            leased = keys.pool(name, pool.name)[1]
+            async for member, _ in self._client.zscan_iter(leased, count=1000):
+                number, _, session = str(member).partition(":")
+                if session in sessions:
+                    release = Effect(pool, number, Lease(session, "", 0, None))
+                    await self._release(account, release)
+        history = keys.history(name)
+        found = [
+            member
+            async for member, _ in self._client.zscan_iter(history, count=1000)
+            if str(member).split("\0")[3] in sessions
+        ]
+        for first in range(0, len(found), _SOME):
+            erased += await self._client.zrem(history, *found[first : first + _SOME])
+        return erased
+
+    async def _release(self, account: Account, effect: Effect) -> None:
+        """End a lease there and then; its number cools down."""
+        names = [keys.history(account.name), *keys.pool(account.name, effect.pool.name)]
+        await self._functions.read(
+            "ep1_release_lease", names, self._store.clock(), _effect(account, effect, does="release")
+        )
+
+    async def _erase_visits(self, name: str, sessions: set[str], tracking_id: str) -> int:
+        """Take visits out of their stream; what else an entry held is appended again, with the id it `replaces`."""
+        erased = 0
+        async for entry_id, fields in self._entries(keys.visits(name)):
+            visits = orjson.loads(fields["visits"])
+            others = [
+                visit
+                for visit in visits
+                if visit["session"] not in sessions
+                and not (tracking_id and visit["visit"].get("trackingId") == tracking_id)
+            ]
+            if len(others) < len(visits):
+                erased += len(visits) - len(others)
+                async with self._client.pipeline(transaction=True) as transaction:
+                    if others:
+                        again = {"visits": orjson.dumps(others), "replaces": fields.get("replaces", entry_id)}
+                        transaction.xadd(keys.visits(name), again)  # type: ignore[arg-type]
+                    transaction.xdel(keys.visits(name), entry_id)
+                    await transaction.execute()
+        return erased
+
+    async def _erase_calls(self, account: Account, of_person: Callable[[dict[str, Any]], bool]) -> tuple[int, int]:
+        """Take the person out of the calls' records; drop what else is known of the calls, and their events."""
+        name, calls, events = account.name, 0, 0
+        async for entry_id, fields in self._entries(keys.calls(name)):
+            if of_person(orjson.loads(fields["call"])):
+                events += await self._client.xdel(keys.calls(name), entry_id)
+        pattern = _literally(keys.call(name, "")) + "*"
+        call_keys = [key async for key in self._client.scan_iter(match=pattern, count=1000)]
+        for key in call_keys:
+            known = orjson.loads(await self._client.get(key) or b"{}")
+            if of_person(known | known.get("record", {}) | {"anum_md5": known.get("anum_md5")}):
+                await self._client.delete(key)
+        async for member, _ in self._client.zscan_iter(keys.cdrs(name), count=1000):
+            key = keys.cdr(name, str(member))
+            record = orjson.loads(await self._client.get(key) or b"{}")
+            if of_person(record):
+                cleared = orjson.dumps(record | dict.fromkeys(_ERASED))
+                await self._client.set(key, cleared, xx=True, keepttl=True)
+                calls += 1
+        return calls, events
+
+    async def _entries(self, stream: str) -> AsyncIterator[tuple[str, dict[str, str]]]:
+        """Every entry that the stream has now."""
+        newest: Any = await self._client.xrevrange(stream, count=1)
+        after = "-"
+        while newest:
+            entries: Any = await self._client.xrange(stream, after, newest[0][0], _SOME)
+            for entry_id, fields in entries:
+                yield entry_id, fields
+            if len(entries) < _SOME:
+                return
+            after = f"({entries[-1][0]}"
+
+
+def _literally(text: str) -> str:
+    """A pattern for keys that begin with this text."""
+    return "".join(f"\\{char}" if char in "*?[]^\\" else char for char in text)
+
+
+def _effect(account: Account, effect: Effect | None, *, does: str = "") -> bytes:
+    does = does or ("keep" if effect is None else effect.pool.on_call)
+    if effect is None or does == "keep":
+        return b""
+    return orjson.dumps(
+        {
+            "does": does,
+            "number": effect.number,
+            "session": effect.lease.session_id,
+            "begin": effect.lease.begin_ms,
+            "idle": effect.pool.idle_ttl_ms,
+            "max": effect.pool.max_ttl_ms,
+            "cooldown": effect.pool.cooldown_ms,
+            "kept": account.leases_kept_ms,
+        }
+    )
