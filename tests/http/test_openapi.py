@@ -4,7 +4,9 @@ import base64
 import itertools
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
@@ -15,11 +17,18 @@ from pydantic import ValidationError
 
 from edgeproxy import docs, openapi
 from edgeproxy.errors import Fault, Kind
+from edgeproxy.openapi import dynamic, partner, static
+from edgeproxy.openapi.tree import RATE_LIMITS, RETRY_AFTER
 from edgeproxy.partner.render import Format, render
 from edgeproxy.partner.resources import LISTS, OPERATIONS, SOUND_MOST, Operation, moment_text
 from edgeproxy.resolve import wire
-from tests.conftest import Edge, serving, web_request
+from edgeproxy.static import handler as static_handler
+from edgeproxy.static import wire as static_wire
+from edgeproxy.store.embedded import EmbeddedStore
+from tests.conftest import Desk, Edge, serving, web_request
 from tests.http.test_api import STATUS_TABLE
+from tests.unit.test_static_wire import TABLE, redirect, reserve, without
+from tests.unit.test_static_wire import body as change
 from tests.unit.test_wire import FIELDS, TAKEN
 
 VERSION = "2.4.9"
@@ -75,9 +84,10 @@ def test_every_operation_is_in_it_and_nothing_else() -> None:
         for method in item
         if method in ("get", "put", "post", "delete", "patch", "head", "options", "trace")
     }
-    partner = {(operation.method, f"/{VERSION}/{path}") for operation, path in PLACES}
+    resources = {(operation.method, f"/{VERSION}/{path}") for operation, path in PLACES}
+    statics = {("POST", static_handler.PATH + method) for method in static_handler.METHODS}
     service = {("GET", path) for path in ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")}
-    assert found == partner | service | {("POST", "/api")}
+    assert found == resources | statics | service | {("POST", "/api")}
 
 
 @pytest.mark.parametrize(("operation", "path"), PLACES, ids=lambda value: getattr(value, "method", value))
@@ -106,8 +116,8 @@ def test_an_operation_takes_its_fields(operation: Operation, path: str) -> None:
 def test_every_field_has_a_meaning_and_every_meaning_a_field() -> None:
     named = {field.alias or name for operation in OPERATIONS for name, field in operation.fields.model_fields.items()}
     named |= {name for operation in OPERATIONS if operation.gives for name in operation.gives[1]}
-    assert {name for name in named if not name.startswith("custom_")} == openapi._MEANINGS.keys()
-    assert named >= openapi._EXAMPLES.keys()
+    assert {name for name in named if not name.startswith("custom_")} == partner._MEANINGS.keys()
+    assert named >= partner._EXAMPLES.keys()
 
 
 def test_an_answer_has_its_record() -> None:
@@ -128,7 +138,7 @@ def test_an_answer_has_its_record() -> None:
 
 def test_xml_is_described_as_it_is_rendered() -> None:
     for listed in {operation.gives[0]: None for operation in OPERATIONS if operation.gives}:
-        schema = SCHEMAS[openapi._RECORDS[listed][0] + "ListXML"]
+        schema = SCHEMAS[partner._RECORDS[listed][0] + "ListXML"]
         (member,) = schema["properties"]
         record = resolved(schema["properties"][member]["items"])
         lists = {name: ["1"] for name in record["properties"] if name in LISTS}
@@ -170,7 +180,7 @@ JUDGED = pytest.mark.parametrize(("operation", "name", "schema", "as_form"), jud
 
 def refuses(operation: Operation, name: str, value: Any) -> bool:
     """Whether the server's model of the operation refuses that value of the field."""
-    examples = {**openapi._EXAMPLES, name: value}
+    examples = {**partner._EXAMPLES, name: value}
     fields = {
         key: examples[key] for key, field in operation.fields.model_fields.items() if field.is_required() or key == name
     }
@@ -355,6 +365,298 @@ def test_how_a_request_is_signed() -> None:
     assert (schemes["digest"]["type"], schemes["digest"]["scheme"]) == ("http", "digest")
 
 
+# The static numbers API ----------------------------------------------------------------------------------------------
+
+STATIC_NUMBER, FREE = "79990000001", "79990000006"
+REDIRECT_TO = {"redirectNumber": "74951234567"}
+# Wrong bodies of the table that are right by the schema: which digits are a valid number is in phonenumbers' tables.
+ONLY_A_VALIDATOR_TELLS = [
+    change(phoneNumber="7999000000"),
+    change(phoneNumber="799900000011"),
+    redirect(ptsnOptions={"redirectNumber": "999999999"}),
+]
+SENT_WHOLE = reserve(ignoreEarlyMedia=False) | {
+    "displayOptions": dict.fromkeys(("source", "medium", "campaign", "content", "keyword"), "x"),
+    "poolName": "x",
+}
+CHECKS = {"StaticChange": static_wire.check_change, "StaticOne": static_wire.check_one,
+          "StaticMany": static_wire.check_many}  # fmt: skip
+
+
+def static_agree(tree: Any, name: str = "StaticChange") -> bool:
+    """Whether schema and server take a body; they must not differ."""
+    try:
+        CHECKS[name](static_wire.parse(orjson.dumps(tree)))
+        taken = True
+    except (static_wire.InvalidError, static_wire.MalformedError):
+        taken = False
+    assert validator(SCHEMAS[name]).is_valid(tree) == taken, tree
+    return taken
+
+
+def static_operation(method: str) -> Any:
+    return DOCUMENT["paths"][static_handler.PATH + method]["post"]
+
+
+def members(schema: Any) -> Iterator[tuple[str, Any]]:
+    """Every member of an object and of the objects in it, with its path."""
+    for name, member in schema.get("properties", {}).items():
+        yield name, member
+        yield from ((f"{name}.{inner}", found) for inner, found in members(member))
+
+
+OTHERS: tuple[Any, ...] = (None, 0, 1, 12, 12.5, True, "", "x", "12", "12\n", "true", "PSTN", [], {})
+
+
+def changed(tree: Any) -> Iterator[Any]:
+    """The body with one of its members gone, or another value; or with one more member."""
+    for name, value in tree.items():
+        yield {other: kept for other, kept in tree.items() if other != name}
+        yield from (tree | {name: other} for other in OTHERS)
+        yield tree | {name: [value]}
+        if isinstance(value, dict):
+            yield from (tree | {name: inner} for inner in changed(value))
+    yield tree | {"extra": None}
+
+
+def test_a_static_method_is_as_the_gateway_has_it() -> None:
+    assert tuple(static._METHODS) == static_handler.METHODS
+    assert {int(status): code for status, (code, _) in static._ERRORS.items()} == {
+        status: code
+        for status, code in static_handler._CODES.items()
+        if status != 405  # is never the answer of a POST
+    }
+    scheme = DOCUMENT["components"]["securitySchemes"]["accessToken"]
+    assert (scheme["type"], scheme["in"], scheme["name"]) == ("apiKey", "header", static_handler._ACCESS_TOKEN)
+    for method in static_handler.METHODS:
+        tree = static_operation(method)
+        assert tree["security"] == [{"accessToken": []}]
+        assert [(parameter["in"], parameter["name"], parameter["required"]) for parameter in tree["parameters"]] == [
+            ("header", static_handler._SITE_ID, True)
+        ]
+        assert tree["responses"].keys() - {"409"} == {"200", "400", "401", "403", "404", "429", "500"}
+        assert str(static_wire.BODY_MOST) in tree["requestBody"]["description"]
+
+
+def test_every_field_of_a_static_number_has_a_meaning_and_every_meaning_a_field() -> None:
+    named = {path.rpartition(".")[2] for name in CHECKS for path, _ in members(SCHEMAS[name])}
+    assert named - {"pstnOptions"} == static._MEANINGS.keys()
+    assert all(member["description"] for name in CHECKS for _, member in members(SCHEMAS[name]))
+
+
+@pytest.mark.parametrize("right", [right for _, right, _ in TABLE], ids=[field for field, _, _ in TABLE])
+def test_what_is_right_by_the_table_is_valid(right: Any) -> None:
+    assert static_agree(right)
+
+
+@pytest.mark.parametrize(("field", "wrong"), [(field, wrong) for field, _, wrongs in TABLE for wrong, _ in wrongs])
+def test_what_is_wrong_by_the_table_is_not(field: str, wrong: Any) -> None:
+    if wrong in ONLY_A_VALIDATOR_TELLS:
+        assert validator(SCHEMAS["StaticChange"]).is_valid(wrong)
+    else:
+        assert not static_agree(wrong)
+
+
+def test_what_only_a_validator_tells_is_in_the_table() -> None:
+    wrongs = [wrong for _, _, wrongs in TABLE for wrong, _ in wrongs]
+    assert all(wrong in wrongs for wrong in ONLY_A_VALIDATOR_TELLS)
+
+
+def test_schema_and_server_take_the_same_changes_of_a_body() -> None:
+    right = {path for path, _ in members(SCHEMAS["StaticChange"])}
+    assert {name.rpartition(".")[2] for name in right} - set(re.findall(r"\w+", str(SENT_WHOLE))) == {"pstnOptions"}
+    assert static_agree(SENT_WHOLE)
+    taken = [static_agree(tree) for tree in changed(SENT_WHOLE)]
+    assert 20 < sum(taken) < len(taken) / 2  # both are put to the proof
+    for name, whole in (("StaticOne", {"phoneNumber": FREE}), ("StaticMany", {"phoneNumbers": [FREE]})):
+        assert static_agree(whole, name)
+        for tree in changed(whole):
+            static_agree(tree, name)
+
+
+def test_at_least_one_part_is_required() -> None:
+    bare: Any = {"phoneNumber": FREE}
+    parts = {name: SENT_WHOLE[name] for name in static_wire.PARTS}
+    for kept in itertools.product((False, True), repeat=len(parts)):
+        sent = {name: part for (name, part), there in zip(parts.items(), kept, strict=True) if there}
+        assert static_agree(bare | sent) == any(kept)
+        assert static_agree(bare | dict.fromkeys(parts) | sent) == any(kept)
+
+
+def test_either_spelling_is_taken_and_never_both() -> None:
+    bare = without(redirect(), "redirectOptions", "ptsnOptions")["redirectOptions"]
+    for one, other in (("ptsnOptions", "pstnOptions"), ("pstnOptions", "ptsnOptions")):
+        assert static_agree(change(redirectOptions=bare | {one: REDIRECT_TO}))
+        for wrong in (None, {}, {"redirectNumber": ""}, {"redirectNumber": None}, {**REDIRECT_TO, "x": 1}):
+            assert not static_agree(change(redirectOptions=bare | {one: wrong}))
+        for also in (None, REDIRECT_TO):
+            assert not static_agree(change(redirectOptions=bare | {one: REDIRECT_TO, other: also}))
+
+
+def test_a_time_may_be_a_number_or_its_digits() -> None:
+    for seconds in range(200):
+        taken = 10 <= seconds <= 120
+        assert static_agree(reserve(reserveTimeOut=seconds)) == taken
+        for digits in (str(seconds), f"{seconds:03}"):
+            assert static_agree(reserve(reserveTimeOut=digits)) == taken
+    for wrong in ("0030", " 30", "30\n", "+30", "30.0", "3e1", "\u0663\u0660", "", -30, 10.5):
+        assert not static_agree(reserve(reserveTimeOut=wrong))
+
+
+def test_a_flag_may_be_its_text() -> None:
+    for flag in (True, False, "true", "false"):
+        assert static_agree(reserve(ignoreEarlyMedia=flag))
+    for wrong in ("True", "TRUE", "1", "", "true\n", 0, 1.0):
+        assert not static_agree(reserve(ignoreEarlyMedia=wrong))
+    ((_, member),) = (
+        found for found in members(SCHEMAS["StaticChange"]) if found[0].endswith("reserveRedirect.ignoreEarlyMedia")
+    )
+    parts = static_wire.check_change(reserve()).parts()
+    assert parts["redirectOptions"]["reserveRedirect"]["ignoreEarlyMedia"] is member["default"]
+
+
+@pytest.mark.parametrize(
+    ("digits", "taken"),
+    [
+        ("74951234567", True),
+        ("493012345678", True),
+        ("2908123", True),  # Saint Helena
+        ("0493012345678", False),
+        ("+74951234567", False),
+        ("74951234567\n", False),
+        ("4930", False),
+        ("7" * 16, False),
+    ],
+)
+def test_the_digits_of_a_number(digits: str, taken: bool) -> None:
+    assert static_agree({"phoneNumber": digits}, "StaticOne") == taken
+
+
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [(path, member["maxLength"]) for path, member in members(SCHEMAS["StaticChange"]) if "maxLength" in member],
+)
+def test_the_limit_of_a_part_s_text_is_the_documented_one(path: str, most: int) -> None:
+    *within, name = path.split(".")
+    for text, taken in (("ü" * most, True), ("ü" * (most + 1), False), ("a\x1f", False), ("\x7f ", True)):
+        whole = orjson.loads(orjson.dumps(SENT_WHOLE))
+        tree = whole
+        for step in within:
+            tree = tree[step]
+        tree[name] = text
+        assert static_agree(whole) == taken
+
+
+def test_the_limit_of_a_list_is_the_documented_one() -> None:
+    most = SCHEMAS["StaticMany"]["properties"]["phoneNumbers"]["maxItems"]
+    assert static_agree({"phoneNumbers": [FREE] * most}, "StaticMany")
+    assert not static_agree({"phoneNumbers": [FREE] * (most + 1)}, "StaticMany")
+
+
+def test_every_example_of_a_static_body_is_taken() -> None:
+    for name in CHECKS:
+        for example in SCHEMAS[name]["examples"]:
+            assert static_agree(example, name)
+
+
+def test_a_number_is_listed_as_described() -> None:
+    rules = validator(SCHEMAS["StaticNumber"])
+    for _, right, _ in TABLE:
+        shown = {"phoneNumber": FREE, **static_wire.show(static_wire.check_change(right).parts())}
+        rules.validate(shown)
+        for path, member in members(SCHEMAS["StaticNumber"]):
+            assert set(member.get("properties", ())) == set(member.get("required", ())), path
+    free = {"phoneNumber": FREE, **static_wire.show({})}
+    rules.validate(free)
+    for name in free:
+        assert not rules.is_valid({other: value for other, value in free.items() if other != name})
+
+
+async def ask_static(edge: Edge, method: str, sent: Any, ip: str = "", **headers: str) -> tuple[int, bytes, Any]:
+    """Ask as the demo's site unless `headers` (token, site) say otherwise; what was answered is as described."""
+    login = {"Access-Token": headers.get("token", "demo-token"), "SiteId": headers.get("site", "1001")}
+    raw = sent if isinstance(sent, bytes) else orjson.dumps(sent)
+    login["X-Forwarded-For"] = ip or edge.fresh_ip()
+    url = edge.manage + static_handler.PATH + method
+    async with edge.client.post(url, data=raw, headers=login) as response:
+        answer, content = await response.read(), response.headers.get("Content-Type")
+        described = resolved(static_operation(method)["responses"][str(response.status)])
+        documented = described.get("headers", {})
+        assert {name for name in (*RATE_LIMITS, *RETRY_AFTER) if name in response.headers} <= documented.keys()
+        assert {name for name, about in documented.items() if about.get("required")} <= set(response.headers)
+        if "content" in described:
+            validator(described["content"][content]["schema"]).validate(orjson.loads(answer))
+        else:
+            assert answer == b""
+        return response.status, answer, response.headers
+
+
+UNKNOWN: dict[str, Any] = {
+    "update": {"phoneNumber": "79991112233", "poolName": "x"},
+    "create": {"phoneNumber": "79991112233", "poolName": "x"},
+    "delete": {"phoneNumber": "79991112233"},
+    "list": {"phoneNumbers": ["79991112233"]},
+}
+
+
+async def test_answers_of_static_methods_are_as_described(edge: Edge, desk: Desk) -> None:
+    whole = SENT_WHOLE | {"phoneNumber": FREE}
+    for method, sent in (("create", whole), ("update", {"phoneNumber": FREE, "poolName": "y"})):
+        assert (await ask_static(edge, method, sent))[0] == 200
+    status, answer, _ = await ask_static(edge, "list", {"phoneNumbers": [FREE, STATIC_NUMBER]})
+    assert (status, [shown["poolName"] for shown in orjson.loads(answer)]) == (200, ["y", None])
+    assert (await ask_static(edge, "delete", {"phoneNumber": FREE}))[0] == 200
+    for method in static_handler.METHODS:
+        for raw in (b"", b"{", b"[]", b" " * (static_wire.BODY_MOST + 1), {}, {"phoneNumber": 1, "phoneNumbers": 1}):
+            assert (await ask_static(edge, method, raw))[0] == 400
+        assert (await ask_static(edge, method, {}, token="unknown-token"))[0] == 401
+        assert (await ask_static(edge, method, {}, site="1002"))[0] == 403
+        assert (await ask_static(edge, method, UNKNOWN[method]))[0] == 404
+    assert (await ask_static(edge, "create", whole))[0] == 200
+    assert (await ask_static(edge, "create", whole))[0] == 409
+    for method, sent in (("update", {"poolName": "x"}), ("delete", {})):
+        assert (await ask_static(edge, method, {"phoneNumber": STATIC_NUMBER, **sent}))[0] == 409
+
+
+async def test_refusals_of_static_methods_that_want_patience_are_as_described(edge: Edge, desk: Desk) -> None:
+    asked = {"phoneNumbers": [FREE]}
+    statuses = [(await ask_static(edge, "list", asked, ip="198.51.100.1"))[0] for _ in range(6)]
+    assert statuses == [200] * 5 + [429]
+    for _ in range(20):
+        await ask_static(edge, "list", asked, ip="198.51.100.2", token="unknown-token")
+    assert (await ask_static(edge, "list", asked, ip="198.51.100.2"))[0] == 429
+    await desk.load(
+        "accounts: {poor: {secrets: [s], region: RU, points: {daily: 1}, numbers: [+79990009001], "
+        'static: {site: "7", tokens: [poor-token]}}}'
+    )
+    answers = [await ask_static(edge, "list", {"phoneNumbers": ["79990009001"]}, token="poor-token", site="7")
+               for _ in range(2)]  # fmt: skip
+    assert [status for status, *_ in answers] == [200, 429]
+    assert RATE_LIMITS.keys() <= set(answers[1][2])
+
+
+async def test_a_static_method_without_its_store_answers_as_described(tmp_path: Path) -> None:
+    embedded = EmbeddedStore(tmp_path)
+    with embedded:
+        async with serving(embedded.url) as edge:
+            assert (await ask_static(edge, "list", {"phoneNumbers": [FREE]}))[0] == 200
+            embedded.__exit__(None, None, None)
+            for method in static_handler.METHODS:
+                assert (await ask_static(edge, method, {"phoneNumbers": [FREE]}))[0] == 500
+
+
+def test_an_error_has_its_status_s_code_and_shape() -> None:
+    violations = {"violations": [{"field": "", "message": "x"}]}
+    for status, (code, _) in static._ERRORS.items():
+        ((_, media),) = DOCUMENT["components"]["responses"][f"StaticError{status}"]["content"].items()
+        rules = validator(media["schema"])
+        for other, _ in static._ERRORS.values():
+            error = {"apiErrorData": {"errorCode": other, "errorMessage": "x"}}
+            assert rules.is_valid({"data": error}) == (code == other)
+            assert rules.is_valid({"data": error | {"validationErrorData": violations}}) == (code == other)
+            assert not rules.is_valid({"data": error | {"more": 1}})
+
+
 # The page, and how both are served -----------------------------------------------------------------------------------
 
 VOID = ("meta",)
@@ -415,7 +717,7 @@ def test_the_page_names_all_there_is() -> None:
             if "operationId" in tree:
                 assert tree["operationId"] in ids
                 assert tree["summary"] in PAGE_READ.text
-    for name in itertools.chain(openapi._MEANINGS, PAGE["properties"], openapi._DIMENSIONS_MOST):
+    for name in itertools.chain(partner._MEANINGS, static._MEANINGS, PAGE["properties"], dynamic._DIMENSIONS_MOST):
         assert name in PAGE_READ.text
     for most in re.findall(r'"max(?:Length|Items|Properties)":([0-9]+)', orjson.dumps(DOCUMENT).decode()):
         assert f"at most {most} " in PAGE_READ.text or f"to {most} " in PAGE_READ.text
