@@ -115,6 +115,9 @@ class Account:
     networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]  # from where the partner API may be called
     quarantine_ms: int  # how long a source's number rests after it
     calls_kept_ms: int
+    customers_most: int
+    sources_most: int  # archived ones too
+    sound_most: int  # bytes of all greetings, as they are kept: in base64
     leases_kept_ms: int  # how long it is known who was shown which number
     site: str | None  # `SiteId` of the static numbers API
     custom_fields: dict[str, tuple[str, ...]]  # of `customers` and `sources`: those defined at set-up
@@ -164,6 +167,9 @@ class Account:
             site=config["site"],
             quarantine_ms=config["quarantine_ms"],
             calls_kept_ms=config["calls_kept_ms"],
+            customers_most=config["customers_most"],
+            sources_most=config["sources_most"],
+            sound_most=config["sound_most"],
             leases_kept_ms=config["leases_kept_ms"],
             custom_fields={resource: tuple(names) for resource, names in config["custom_fields"].items()},
             matches_origins=any(pool.match for pool in pools),

@@ -15,7 +15,7 @@ from urllib.request import parse_http_list, parse_keqv_list
 REALM = "edgeproxy"  # part of every HA1: another realm would make all passwords void
 OFFERED = ("SHA-256", "MD5")  # in the order of preference
 NONCE_LIFE_S = 300
-COUNT_MOST = 65_535  # uses of one nonce; the store keeps a bit for each
+COUNT_MOST = 4095  # uses of one nonce; the store keeps a bit for each
 AHEAD_S = 60  # that another node's clock may be ahead
 _STAMP = struct.Struct(">Q8s")  # when it was made, epoch ms; randomness
 _PROOF_BYTES = 16

@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote
+from weakref import WeakValueDictionary
 
 import orjson
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from cachetools import TTLCache
 from pydantic import ValidationError
 
@@ -23,7 +24,7 @@ from edgeproxy.partner.render import FORBIDDEN_IN_XML, Format, Tree, negotiate, 
 from edgeproxy.partner.resources import OPERATIONS, Operation, Refusal
 from edgeproxy.settings import Settings
 from edgeproxy.store import Store
-from edgeproxy.store.functions import NotDurableError
+from edgeproxy.store.functions import NotDurableError, UncertainError
 from edgeproxy.store.partner import Partner
 from edgeproxy.telemetry import Counts
 
@@ -34,11 +35,13 @@ METHODS = ("GET", "POST", "PUT", "DELETE")
 
 _log = logging.getLogger(__name__)
 _BODY_S = 30  # that a body may take to arrive
+_SLOW_BODY_S = 1  # after which its sender has to prove itself once more
 _ACCOUNT_S = 5  # for reading an account
 _BLOCKED_S = 60
 _BLOCKED_MOST = 65_536  # client IPs that a worker remembers as blocked
 _KEY_AGAIN_S = 1  # between readings of the nonces' key for the sake of nonces that it did not sign
 _NO_ONE = {algorithm: secrets.token_hex(32) for algorithm in digest.OFFERED}  # the HA1s of users that there are not
+_MANY = 100  # records, from which on their rendering leaves the loop alone
 _FIELD_SHOWN = 64  # characters of a field's name that an error repeats
 
 
@@ -71,6 +74,7 @@ class PartnerAPI:
         forwarded = settings.client_ip_header == "forwarded"
         self._proto_header = "forwarded" if forwarded else "x-forwarded-proto"
         self._blocked: TTLCache[str, bool] = TTLCache(_BLOCKED_MOST, _BLOCKED_S)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._nonces: digest.Nonces | None = None
         self._nonces_read = 0.0
 
@@ -86,7 +90,10 @@ class PartnerAPI:
         account = await self._authenticate(request)
         method = _method(request, target)
         operation, ids = _route(method, target.path)
+        began = time.monotonic()
         fields = _merge(target.query, await _body(request, method), ids.items())
+        if time.monotonic() - began > _SLOW_BODY_S:  # the user may have been shut out meanwhile
+            await self._still_there(request, account)
         return await operation.run(self._partner, account, _check(operation, fields, account))
 
     # Access -------------------------------------------------------------------------------------------------------
@@ -95,16 +102,17 @@ class PartnerAPI:
         https: bool | None = request.secure
         if not https:
             https = self._client_ip.is_https(request.remote, tuple(request.headers.getall(self._proto_header, ())))
-        if https is None:
-            https = self._settings.allow_plain_http and self._client_ip.address(request.remote, ()).is_loopback
+        if https is None and self._settings.allow_plain_http:
+            https = all(
+                self._client_ip.address(request.remote, lines).is_loopback for lines in ((), self._lines(request))
+            )
         if https:
             return
         raise Refusal(403, "this API takes HTTPS requests only")
 
     async def _authenticate(self, request: web.Request) -> Account:
         """The account whose user asks, by HTTP Digest and the account's list of networks."""
-        lines = tuple(request.headers.getall(self._client_ip.header, ()))
-        ip = self._client_ip.find(request.remote, lines).counted
+        ip = self._client_ip.find(request.remote, self._lines(request)).counted
         if ip in self._blocked:
             raise _too_many_failures()
         header = request.headers.getall(hdrs.AUTHORIZATION, ())
@@ -117,22 +125,37 @@ class PartnerAPI:
             raise _Unauthorized(stale=True)
         if credentials.uri != request.raw_path:
             raise Refusal(400, "the uri of the Authorization header is another one than the request's")
+        async with self._turns.setdefault(ip, asyncio.Lock()):  # so that guesses at once are counted one by one
+            account = await self._account_of(request, credentials, ip)
+        life_ms = (digest.NONCE_LIFE_S + digest.AHEAD_S) * 1000
+        if not await self._partner.take_nonce(credentials.nonce, int(credentials.count, 16), life_ms):
+            raise _Unauthorized(stale=True)
+        return account
+
+    async def _account_of(self, request: web.Request, credentials: digest.Credentials, ip: str) -> Account:
+        """The account of the user who proves to know the password, from one of the account's networks."""
         user, failures = await self._partner.knock(credentials.username, ip)
         if failures >= self._settings.bad_logins_per_minute:
             self._blocked[ip] = True
             raise _too_many_failures()
         password_hash = (user.ha1 if user else _NO_ONE)[credentials.algorithm]
-        if not digest.proves(credentials, password_hash, request.method) or user is None:
+        proved = digest.proves(credentials, password_hash, request.method)
+        account = await self._store.account(user.account, time.monotonic() + _ACCOUNT_S) if user else None
+        address = self._client_ip.address(request.remote, self._lines(request))
+        if not proved or account is None or not any(address in network for network in account.networks):
             await self._partner.failed(ip)
             raise _Unauthorized
-        life_ms = (digest.NONCE_LIFE_S + digest.AHEAD_S) * 1000
-        if not await self._partner.take_nonce(credentials.nonce, int(credentials.count, 16), life_ms):
-            raise _Unauthorized(stale=True)
-        account = await self._store.account(user.account, time.monotonic() + _ACCOUNT_S)
-        address = self._client_ip.address(request.remote, lines)
-        if account is None or not any(address in network for network in account.networks):
-            raise _Unauthorized
         return account
+
+    async def _still_there(self, request: web.Request, account: Account) -> None:
+        credentials = digest.read(request.headers[hdrs.AUTHORIZATION])
+        ip = self._client_ip.find(request.remote, self._lines(request)).counted
+        if credentials is None or (await self._account_of(request, credentials, ip)).name != account.name:
+            raise _Unauthorized
+
+    def _lines(self, request: web.Request) -> tuple[str, ...]:
+        """What proxies say of the client."""
+        return tuple(request.headers.getall(self._client_ip.header, ()))
 
     async def _known_nonces(self, nonce: str = "") -> digest.Nonces:
         """The nonces of all nodes; for one that their key did not sign, the key is read again."""
@@ -151,11 +174,19 @@ class PartnerAPI:
         try:
             target = _target(request, self._settings.api_version)
             form = target.form or form
-            response = _respond(200, await self.answer(request, target), form)
+            tree = await self.answer(request, target)
+            if any(isinstance(value, list) and len(value) > _MANY for value in tree.values()):
+                body = await asyncio.to_thread(render, tree, form)  # visitors' requests share this loop
+            else:
+                body = render(tree, form)
+            response = _respond(200, body, form)
         except _Unauthorized as unauthorized:
             response = await self._challenge(unauthorized, form)
         except Refusal as refusal:
             response = _respond(refusal.status, {"errors": list(refusal.errors)}, form, refusal.headers)
+        except UncertainError:
+            text = "the store did not reply: it is not known whether the change was made: look before you repeat it"
+            response = _respond(503, {"errors": [text]}, form)
         except NotDurableError:
             text = "the change was made, but is not known to be safe on disk: look before you repeat it"
             response = _respond(503, {"errors": [text]}, form)
@@ -189,10 +220,10 @@ def _too_many_failures() -> Refusal:
     return Refusal(403, "too many failed logins from this address: try again later", headers=headers)
 
 
-def _respond(status: int, tree: Tree, form: Format, headers: dict[str, str] | None = None) -> web.Response:
+def _respond(status: int, answer: Tree | bytes, form: Format, headers: dict[str, str] | None = None) -> web.Response:
     return web.Response(
         status=status,
-        body=render(tree, form),
+        body=answer if isinstance(answer, bytes) else render(answer, form),
         content_type=form.value,
         charset="utf-8",
         headers={hdrs.VARY: hdrs.ACCEPT, hdrs.CACHE_CONTROL: "no-store", **(headers or {})},
@@ -276,7 +307,7 @@ async def _body(request: web.Request, method: str) -> list[tuple[str, Any]]:
     """The fields in the body of a POST, PUT or DELETE."""
     if method == "GET" or not request.body_exists:
         return []
-    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
         async with asyncio.timeout(_BODY_S):
@@ -285,6 +316,8 @@ async def _body(request: web.Request, method: str) -> list[tuple[str, Any]]:
         raise Refusal(400, f"the body is larger than {BODY_MOST} bytes") from None
     except TimeoutError:
         raise Refusal(400, f"the body did not arrive within {_BODY_S} s") from None
+    except web.RequestPayloadError:
+        raise Refusal(400, "the body is broken") from None
     if not content:
         return []
     kind = request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()

@@ -217,8 +217,8 @@ def _refuse(refused: RefusedError, what: str) -> NoReturn:
         "taken": (403, "phonenr: is not free"),
         "no number": (403, "no number is free"),
         "status": (403, f"{what}: its status does not allow this"),
+        "full": (403, f"{what}: the account has as many, or as much, as it may have"),
         "expire": (400, "expire: must be later than now, than the timestamp, and than the expiry that is extended"),
-        "wide": (400, "too many records pass each of these filters: add one that fewer pass, or use one alone"),
     }[refused.why]
     raise Refusal(status, text) from None
 
@@ -294,7 +294,11 @@ async def _create_customer(partner: Partner, account: Account, fields: NewCustom
     _refuse_undefined(fields, account.custom_fields["customers"], "customers")
     record = fields.model_dump(exclude=set(CustomFields.model_fields)) | fields.sent()
     record["uuid"] = str(uuid.uuid4())
-    return {"customers": [_show_customer(account, await partner.create_customer(account, record))]}
+    try:
+        made = await partner.create_customer(account, record)
+    except RefusedError as refused:
+        _refuse(refused, "customer")
+    return {"customers": [_show_customer(account, made)]}
 
 
 async def _update_customer(partner: Partner, account: Account, fields: CustomerChanges) -> Tree:
@@ -396,6 +400,8 @@ async def _list_sources(partner: Partner, account: Account, fields: SourceQuery)
     }
     if fields.custnr is not None:
         customers = await partner.find(account, "customers", {"custnr": [fields.custnr]}, most=_ALL)
+        if customers.total > _ALL:
+            raise Refusal(400, f"custnr: more than {_ALL} customers have it: ask by customer_id")
         owners = [str(record["customer_id"]) for record in customers.records]
         filters["customer_id"] = [owner for owner in owners if owner in filters.get("customer_id", owners)]
     if fields.source_id is not None:
@@ -404,10 +410,7 @@ async def _list_sources(partner: Partner, account: Account, fields: SourceQuery)
             raise Refusal(404, f"source {fields.source_id}: not found")
         return {"sources": [_show_source(account, record)]}
     skip, most = fields.place()
-    try:
-        found = await partner.find(account, "sources", filters, skip=skip, most=most)
-    except RefusedError as refused:
-        _refuse(refused, "sources")
+    found = await partner.find(account, "sources", filters, skip=skip, most=most)
     return _page(fields, "sources", found, [_show_source(account, record) for record in found.records])
 
 
@@ -577,18 +580,15 @@ async def _list_cdrs(partner: Partner, account: Account, fields: CdrQuery) -> Tr
             raise Refusal(404, f"cdr {fields.cdr_id}: not found")
         return {"cdrs": [_show(record, shown)]}
     skip, most = fields.place()
-    try:
-        found = await partner.cdrs(
-            account,
-            filters,
-            from_ms=None if fields.from_date is None else int(fields.from_date),
-            to_ms=None if fields.to_date is None else int(fields.to_date),
-            skip=skip,
-            most=most,
-            newest_first=fields.newest_first == "1",
-        )
-    except RefusedError as refused:
-        _refuse(refused, "cdrs")
+    found = await partner.cdrs(
+        account,
+        filters,
+        from_ms=None if fields.from_date is None else int(fields.from_date),
+        to_ms=None if fields.to_date is None else int(fields.to_date),
+        skip=skip,
+        most=most,
+        newest_first=fields.newest_first == "1",
+    )
     return _page(fields, "cdrs", found, [_show(record, shown) for record in found.records])
 
 

@@ -7,11 +7,14 @@ import orjson
 from redis.exceptions import WatchError
 
 from edgeproxy.account_file import AccountEntry, AccountFile
+from edgeproxy.model import Account
 from edgeproxy.store import Store, StoreError, keys
+from edgeproxy.store.partner import Partner
 from edgeproxy.store.static import token_hash
 
 _SETTINGS_SHOWN = ("region", "timezone", "points_daily", "costs", "per_second", "limit_by", "visitor_ttl_ms",
-                   "visits_kept_ms", "networks", "quarantine_ms", "calls_kept_ms", "leases_kept_ms", "custom_fields",
+                   "visits_kept_ms", "networks", "quarantine_ms", "calls_kept_ms", "leases_kept_ms", "customers_most",
+                   "sources_most", "sound_most", "custom_fields",
                    "site")  # fmt: skip
 _FREE = "free"
 _POOL = "pool:"
@@ -26,7 +29,7 @@ class Change:
     config: bytes = field(repr=False)  # it holds secrets
     moves: dict[str, tuple[list[str], list[str], int]]  # pool → numbers that leave, numbers that enter, cooldown ms
     free: tuple[list[str], list[str]]  # numbers that leave and that enter the free ones
-    tokens: tuple[list[str], list[str]]  # hashes of access tokens that end, and that begin
+    tokens: tuple[list[str], list[str]] = field(repr=False)  # hashes of access tokens that end, and that begin
     owned: list[str]  # every number that the account is to own
     claimed: list[str]  # those of them that it did not have
     given_up: list[str]
@@ -44,6 +47,9 @@ async def compare(store: Store, file: AccountFile) -> list[Change]:
     changes = []
     for name, entry in file.accounts.items():
         version, config = await store.calm.hmget(keys.account(name), ["version", "config"])
+        if version is not None:
+            account = Account.from_config(name, int(version), orjson.loads(config or b"null"))
+            await Partner(store, None).settle(account)
         held = await store.calm.hgetall(keys.numbers(name))
         inventory = {str(number): str(state) for number, state in held.items()}
         change = _compare(name, entry, str(version or ""), orjson.loads(config or b"null"), inventory)

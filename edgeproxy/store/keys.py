@@ -35,7 +35,7 @@ def free(name: str) -> str:
 
 
 def ids(name: str) -> str:
-    """Hash: the last id given, of `customers`, `sources`, `greetings`, `cdrs`."""
+    """Hash: the last id given, of `customers`, `sources`, `greetings`, `cdrs`; and `sound_bytes`, of all greetings."""
     return f"{RELEASE}:{{{name}}}:ids"
 
 
@@ -161,7 +161,7 @@ LASTING = {
     r"ep1:\{[^}]+\}:(numbers|free)": "the inventory",
     r"ep1:\{[^}]+\}:statics": "what is set of numbers in use",
     r"ep1:\{[^}]+\}:ids": "no id is given twice",
-    r"ep1:\{[^}]+\}:(customers|sources|greetings)(:index)?": "what partners keep here until they delete it",
+    r"ep1:\{[^}]+\}:(customers|sources|greetings)(:index)?": "what partners keep; sources stay, archived",
     r"ep1:\{[^}]+\}:(sources:due|destinations|sounds)": "of those sources and greetings",
     r"ep1:\{[^}]+\}:pool:[^:]+:(free|leased|granted)": "the inventory: as many members as the pool has numbers",
 }

@@ -1,8 +1,8 @@
 --
--- Customers, sources, voicemail greetings and call records of an account (CONTRACT §3), over its one number inventory.
+-- Customers, sources and voicemail greetings of an account (CONTRACT §3), over its one number inventory.
 --
 -- A record is a flat JSON object of texts and nulls; moments in it are epoch ms, as text. Every function reads and
--- decides first and writes last, so one that refuses has changed nothing.
+-- decides first and writes last: one that refuses has changed nothing but statuses that time has changed.
 --
 -- Replies of functions that change a record, JSON: {"record": {…}}, or {"refused": why} with one of
 --   missing     there is no such record
@@ -10,17 +10,15 @@
 --   greeting    the customer has no such greeting
 --   in use      sources, or a greeting's sources, still need it
 --   many        a customer has no more greetings than that
+--   full        the account has as many records, or as much sound, as it may have
 --   number      the number named is not in the inventory
 --   taken       the number named is not free
 --   no number   no number is free
 --   status      the source's status does not allow it
 --   expire      the expiry is not later than now, the source's start, or (extend) the expiry that stands
---   wide        several filters were given, and each lets too many records pass
 
 local GREETINGS_MOST = 100  -- of one customer
-local SETTLE_MOST = 1000    -- sources whose status changes in one call
-local NARROWED_MOST = 10000 -- records that are looked through where several filters are given
-local UNPACK = 2000         -- values for one command; Lua's stack bounds it
+local SETTLE_MOST = 100     -- sources whose status changes in one call
 local NUL = '\0'
 
 local function clock(now_ms)
@@ -89,71 +87,6 @@ local function all_of(index, field, value)
   return ids
 end
 
--- ep1_find: a page of records, in the order of their ids for each value of the filter that fewest records pass.
---
--- KEYS  records, their index
--- ARGV  [1] filters, JSON [[field, [value, …]], …]; a record passes a filter by any of its values
---       [2] how many records to skip, [3] how many to give
--- Reply, JSON: {"total": n, "records": {id: record, …}, "ids": [id, …]}, or {"refused": "wide"}
-local function find(keys, args)
-  local filters, skip, most = cjson.decode(args[1]), tonumber(args[2]), tonumber(args[3])
-  if #filters == 0 then filters = {{'', {''}}} end
-  local narrowest, ranges, fewest
-  for i, filter in ipairs(filters) do
-    local found, total = {}, 0
-    for _, value in ipairs(filter[2]) do
-      local rank, count = range(keys[2], filter[1], value)
-      found[#found + 1] = {rank, count}
-      total = total + count
-    end
-    if not fewest or total < fewest then narrowest, ranges, fewest = i, found, total end
-  end
-
-  local ids, total = {}, 0
-  if #filters == 1 then
-    for _, r in ipairs(ranges) do
-      local first = math.max(0, skip - total)
-      local count = math.min(r[2] - first, most - #ids)
-      if count > 0 then
-        for _, found in ipairs(redis.call('ZRANGE', keys[2], r[1] + first, r[1] + first + count - 1)) do
-          ids[#ids + 1] = id_of(found)
-        end
-      end
-      total = total + r[2]
-    end
-  else
-    if fewest > NARROWED_MOST then return refused('wide') end
-    for _, r in ipairs(ranges) do
-      local found = r[2] == 0 and {} or redis.call('ZRANGE', keys[2], r[1], r[1] + r[2] - 1)
-      for _, candidate in ipairs(found) do
-        local passes = true
-        for i, filter in ipairs(filters) do
-          if i ~= narrowest and passes then
-            passes = false
-            for _, value in ipairs(filter[2]) do
-              passes = passes or redis.call('ZSCORE', keys[2], member(filter[1], value, candidate:sub(-12))) ~= false
-            end
-          end
-        end
-        if passes then
-          total = total + 1
-          if total > skip and #ids < most then ids[#ids + 1] = id_of(candidate) end
-        end
-      end
-    end
-  end
-
-  local records = {}
-  for first = 1, #ids, UNPACK do
-    local last = math.min(first + UNPACK - 1, #ids)
-    for i, packed in ipairs(redis.call('HMGET', keys[1], unpack(ids, first, last))) do
-      records[#records + 1] = '"' .. ids[first + i - 1] .. '":' .. packed
-    end
-  end
-  local listed = #ids == 0 and '' or '"' .. table.concat(ids, '","') .. '"'
-  return '{"total":' .. whole(total) .. ',"ids":[' .. listed .. '],"records":{' .. table.concat(records, ',') .. '}}'
-end
-
 -- Customers ---------------------------------------------------------------------------------------------------------
 
 -- The id for a record that is made: the next, or the one that is `wanted`, and later ones go on from it.
@@ -165,8 +98,10 @@ local function next_id(ids, resource, wanted)
   return wanted
 end
 
--- ep1_create_customer. KEYS customers, index, ids. ARGV [1] the record, JSON, [2] its id, or "" for the next
+-- ep1_create_customer. KEYS customers, index, ids.
+-- ARGV [1] the record, JSON, [2] its id, or "" for the next, [3] how many the account may have
 local function create_customer(keys, args)
+  if redis.call('HLEN', keys[1]) >= tonumber(args[3]) then return refused('full') end
   local record = cjson.decode(args[1])
   if args[2] ~= '' and redis.call('HEXISTS', keys[1], args[2]) == 1 then return refused('taken') end
   record.customer_id = next_id(keys[3], 'customers', args[2])
@@ -190,6 +125,17 @@ local function update_customer(keys, args)
   return cjson.encode({record = after})
 end
 
+local SOUND = 'sound_bytes'  -- the field of `ids` that counts what an account's sounds take
+
+local function sound_fits(ids, more, most)
+  return tonumber(redis.call('HGET', ids, SOUND) or 0) + more <= tonumber(most)
+end
+
+local function drop_sound(sounds, ids, id)
+  redis.call('HINCRBY', ids, SOUND, -redis.call('HSTRLEN', sounds, id))
+  redis.call('HDEL', sounds, id)
+end
+
 local function has(index, field, value, id)
   return redis.call('ZSCORE', index, member(field, value, id)) ~= false
 end
@@ -200,7 +146,7 @@ end
 
 -- ep1_delete_customer, with its greetings; one whose sources are not all quarantined or archived stays.
 --
--- KEYS  customers, index, the sources' index, greetings, index, sounds
+-- KEYS  customers, index, the sources' index, greetings, index, sounds, ids
 -- ARGV  [1] id
 local function delete_customer(keys, args)
   local before = read(keys[1], args[1])
@@ -210,7 +156,7 @@ local function delete_customer(keys, args)
   end
   for _, id in ipairs(all_of(keys[5], 'customer_id', args[1])) do
     put('greetings', keys[4], keys[5], id, read(keys[4], id), nil)
-    redis.call('HDEL', keys[6], id)
+    drop_sound(keys[6], keys[7], id)
   end
   put('customers', keys[1], keys[2], args[1], before, nil)
   return cjson.encode({record = before})
@@ -315,11 +261,13 @@ end
 -- KEYS  the six above, customers, greetings, ids
 -- ARGV  [1] now_ms, [2] quarantine in ms, [3] the record, JSON; "timestamp" null is now
 --       [4] the number to take, or "" for the one that has been free the longest, [5] the source's id, or "" for the next
+--       [6] how many sources the account may have, archived ones too
 local function create_source(keys, args)
   local now = clock(args[1])
   local sources = Sources.of(keys, now, tonumber(args[2]))
   local record, number = cjson.decode(args[3]), args[4]
   sources:settle()
+  if redis.call('HLEN', keys[1]) >= tonumber(args[6]) then return refused('full') end
   if redis.call('HEXISTS', keys[7], record.customer_id) == 0 then return refused('customer') end
   if not greeting_fits(keys[8], record) then return refused('greeting') end
   if args[5] ~= '' and redis.call('HEXISTS', keys[1], args[5]) == 1 then return refused('taken') end
@@ -354,7 +302,7 @@ local CAN = {
 
 -- ep1_change_source: updates, extends, reactivates or deletes a source; deleted, it is quarantined.
 --
--- KEYS  the six above, greetings
+-- KEYS  the six above, greetings, customers
 -- ARGV  [1] now_ms, [2] quarantine in ms, [3] id, [4] update, extend, reactivate or delete, [5] fields to change, JSON
 local function change_source(keys, args)
   local now = clock(args[1])
@@ -363,14 +311,20 @@ local function change_source(keys, args)
   sources:settle()
   local before = read(keys[1], args[3])
   if not before then return refused('missing') end
-  if not CAN[what][before.status] then return refused('status') end
-  local after = changed(before, args[5])
-  if not greeting_fits(keys[7], after) then return refused('greeting') end
+  local sent, after = cjson.decode(args[5]), changed(before, '{}')
+  sources:advance(after)
+  if not CAN[what][after.status] then return refused('status') end
+  after = changed(after, args[5])
+  if redis.call('HEXISTS', keys[8], after.customer_id) == 0 then return refused('customer') end
+  if not greeting_fits(keys[7], after) then
+    if what ~= 'reactivate' then return refused('greeting') end
+    after.vm_greeting_id = cjson.null  -- it was deleted while the source did not use it
+  end
   local expire = moment(after.expire)
   if what == 'delete' then
     after.expire = whole(now)
   elseif what == 'reactivate' then
-    if expire == moment(before.expire) then after.expire, expire = cjson.null, nil end
+    if sent.expire == nil then after.expire, expire = cjson.null, nil end
     after.status, after.extended, after.reserve_number = 'active', '0', '0'
     after.rests_until = cjson.null
   elseif what == 'extend' then
@@ -390,16 +344,19 @@ end
 
 -- ep1_create_greeting. KEYS greetings, index, sounds, ids, customers.
 -- ARGV [1] now_ms, [2] the record, JSON, [3] its sound, [4] its id, or "" for the next
+--      [5] how many bytes of sound, as they are kept, the account may have
 local function create_greeting(keys, args)
   local record = cjson.decode(args[2])
   if redis.call('HEXISTS', keys[5], record.customer_id) == 0 then return refused('customer') end
   local _, count = range(keys[2], 'customer_id', record.customer_id)
   if count >= GREETINGS_MOST then return refused('many') end
+  if not sound_fits(keys[4], #args[3], args[5]) then return refused('full') end
   if args[4] ~= '' and redis.call('HEXISTS', keys[1], args[4]) == 1 then return refused('taken') end
   record.vm_greeting_id = next_id(keys[4], 'greetings', args[4])
   record.timestamp = whole(clock(args[1]))
   put('greetings', keys[1], keys[2], record.vm_greeting_id, nil, record)
   redis.call('HSET', keys[3], record.vm_greeting_id, args[3])
+  redis.call('HINCRBY', keys[4], SOUND, #args[3])
   return cjson.encode({record = record})
 end
 
@@ -409,19 +366,25 @@ local function greeting_of(key, id, customer_id)
   return record and record.customer_id == customer_id and record or nil
 end
 
--- ep1_update_greeting. KEYS greetings, index, sounds.
--- ARGV [1] now_ms, [2] id, [3] customer's id, [4] fields to change, JSON, [5] its sound, if that changes
+-- ep1_update_greeting. KEYS greetings, index, sounds, ids.
+-- ARGV [1] now_ms, [2] id, [3] customer's id, [4] fields to change, JSON, [5] bytes of sound that the account may have
+--      [6] its sound, if that changes
 local function update_greeting(keys, args)
   local before = greeting_of(keys[1], args[2], args[3])
   if not before then return refused('missing') end
+  local more = args[6] and #args[6] - redis.call('HSTRLEN', keys[3], args[2]) or 0
+  if more > 0 and not sound_fits(keys[4], more, args[5]) then return refused('full') end
   local after = changed(before, args[4])
   after.timestamp = whole(clock(args[1]))
   put('greetings', keys[1], keys[2], args[2], before, after)
-  if args[5] then redis.call('HSET', keys[3], args[2], args[5]) end
+  if args[6] then
+    redis.call('HSET', keys[3], args[2], args[6])
+    redis.call('HINCRBY', keys[4], SOUND, more)
+  end
   return cjson.encode({record = after})
 end
 
--- ep1_delete_greeting; one that a source uses stays. KEYS greetings, index, sounds, the sources' index.
+-- ep1_delete_greeting; one that a source uses stays. KEYS greetings, index, sounds, the sources' index, ids.
 -- ARGV [1] id, [2] customer's id
 local function delete_greeting(keys, args)
   local before = greeting_of(keys[1], args[1], args[2])
@@ -430,60 +393,10 @@ local function delete_greeting(keys, args)
     if not is_over(keys[4], id) then return refused('in use') end
   end
   put('greetings', keys[1], keys[2], args[1], before, nil)
-  redis.call('HDEL', keys[3], args[1])
+  drop_sound(keys[3], keys[5], args[1])
   return cjson.encode({record = before})
 end
 
--- Call records ------------------------------------------------------------------------------------------------------
-
--- ep1_find_cdrs: a page of call records that stand in every one of the sets, by when the calls began.
---
--- KEYS  the sets
--- ARGV  [1] now_ms, [2] kept in ms, [3] from and [4] to (without it), epoch ms, "" for open
---       [5] how many to skip, [6] how many to give, [7] 1: newest first
--- Reply, JSON: {"total": n, "ids": [id, …]}, or {"refused": "wide"}
-local function find_cdrs(keys, args)
-  local oldest = clock(args[1]) - tonumber(args[2])
-  local from = whole(math.max(oldest, tonumber(args[3] ~= '' and args[3] or 0)))
-  local to = args[4] == '' and '+inf' or '(' .. args[4]
-  local skip, most, newest = tonumber(args[5]), tonumber(args[6]), args[7] == '1'
-  local narrowest, fewest
-  for _, key in ipairs(keys) do
-    local count = redis.call('ZCOUNT', key, from, to)
-    if not fewest or count < fewest then narrowest, fewest = key, count end
-  end
-  local function page(first, count)
-    if count <= 0 then return {} end
-    local before = redis.call('ZCOUNT', narrowest, '-inf', '(' .. from)
-    if newest then first = fewest - first - count end
-    local found = redis.call('ZRANGE', narrowest, before + first, before + first + count - 1)
-    if newest then
-      for i = 1, math.floor(#found / 2) do found[i], found[#found + 1 - i] = found[#found + 1 - i], found[i] end
-    end
-    return found
-  end
-  local ids, total = {}, fewest
-  if #keys == 1 then
-    ids = page(skip, math.min(most, fewest - skip))
-  else
-    if fewest > NARROWED_MOST then return refused('wide') end
-    total = 0
-    for _, id in ipairs(page(0, fewest)) do
-      local passes = true
-      for _, key in ipairs(keys) do
-        passes = passes and (key == narrowest or redis.call('ZSCORE', key, id) ~= false)
-      end
-      if passes then
-        total = total + 1
-        if total > skip and #ids < most then ids[#ids + 1] = id end
-      end
-    end
-  end
-  local listed = #ids == 0 and '' or '"' .. table.concat(ids, '","') .. '"'
-  return '{"total":' .. whole(total) .. ',"ids":[' .. listed .. ']}'
-end
-
-redis.register_function('ep1_find', find)
 redis.register_function('ep1_create_customer', create_customer)
 redis.register_function('ep1_update_customer', update_customer)
 redis.register_function('ep1_delete_customer', delete_customer)
@@ -493,4 +406,3 @@ redis.register_function('ep1_change_source', change_source)
 redis.register_function('ep1_create_greeting', create_greeting)
 redis.register_function('ep1_update_greeting', update_greeting)
 redis.register_function('ep1_delete_greeting', delete_greeting)
-redis.register_function('ep1_find_cdrs', find_cdrs)

@@ -35,7 +35,8 @@ local FIRST_LIMITER = 4  -- of them, the first of the limiter's
 local FIRST = 4          -- the first request's place in ARGV
 local FIELDS = 4         -- of a request, before its numbers on page
 local SWEEP = 64         -- ended leases that a batch puts back beyond those it needs
-local SOURCES = 64       -- of one destination that are looked through for one that serves
+local SOURCES = 16       -- of one destination that are looked through at once for one that serves,
+local PIECES = 64        -- so many times: those that have ended stay until their account is next asked about sources
 local MOST_LEASES = 256  -- numbers on page that a session remembers
 local MOST_ACCOUNTS = 1024  -- of which JSON is kept as it was read
 
@@ -366,14 +367,17 @@ function Batch:source_of(destination)
   local known = self.sources[destination]
   if known == nil then
     known = false
-    local found = redis.call(
-      'ZRANGEBYLEX', self.keys[7], '[' .. destination .. '\0', '(' .. destination .. '\1', 'LIMIT', 0, SOURCES)
-    for _, entry in ipairs(found) do
-      local number, from, till = entry:match('^[^%z]*%z[^%z]*%z([^%z]*)%z([^%z]*)%z([^%z]*)$')
-      if tonumber(from) <= self.now and (till == '' or tonumber(till) > self.now) then
-        known = number
-        break
+    local after, past = '[' .. destination .. '\0', '(' .. destination .. '\1'
+    for _ = 1, PIECES do
+      local found = redis.call('ZRANGEBYLEX', self.keys[7], after, past, 'LIMIT', 0, SOURCES)
+      for _, entry in ipairs(found) do
+        local number, from, till = entry:match('^[^%z]*%z[^%z]*%z([^%z]*)%z([^%z]*)%z([^%z]*)$')
+        if not known and tonumber(from) <= self.now and (till == '' or tonumber(till) > self.now) then
+          known = number
+        end
       end
+      if known or #found < SOURCES then break end
+      after = '(' .. found[#found]
     end
     self.sources[destination] = known
   end

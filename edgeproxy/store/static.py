@@ -10,6 +10,7 @@ import orjson
 from edgeproxy.model import Account
 from edgeproxy.store import Store, keys
 from edgeproxy.store.functions import Functions
+from edgeproxy.store.partner import Partner
 
 _NO_BUDGET = 10**15
 Parts = dict[str, Any]  # displayOptions, redirectOptions, poolName, as on the wire
@@ -66,6 +67,7 @@ class Static:
                 (the budget is spent; with what `Spent` tells).
             NotDurableError: see `Functions`.
         """
+        await Partner(self._store, None).settle(account)  # a source's number may have become free
         points = self._points(account, None if free_of_charge else what)
         reply = await self._functions.write(
             "ep1_change_static", self._keys(account), self._store.clock(), points, what, number, orjson.dumps(parts)
@@ -78,6 +80,7 @@ class Static:
         Raises:
             RefusedError: `missing`, with the `number`: it is neither free nor static; `points`.
         """
+        await Partner(self._store, None).settle(account)
         reply = await self._functions.read(
             "ep1_list_static", self._keys(account), self._store.clock(), self._points(account, "list"),
             orjson.dumps(numbers),

@@ -161,22 +161,60 @@ async def test_an_answer_for_another_request_is_none(api: Api) -> None:
 async def test_failed_logins_shut_an_address_out_and_no_other(api: Api) -> None:
     uri = "/2.4.9/miscellaneous/ping"
     offer, _ = await challenge(api)
-    mine, other = {"X_Forwarded_For": "192.0.2.7"}, {"X_Forwarded_For": "127.0.0.9"}
+    mine, other = {"X_Forwarded_For": "127.0.1.7"}, {"X_Forwarded_For": "127.0.0.9"}
     for count in range(20):
         header = authorization("GET", uri, offer, count=count + 1, password="wrong")
         assert (await bare(api, "miscellaneous/ping", header, **mine))[0] == 401
     header = authorization("GET", uri, offer, count=21)
     async with api.edge.client.get(
-        api.url("miscellaneous/ping"), headers={"Authorization": header, "X-Forwarded-For": "192.0.2.7"}
+        api.url("miscellaneous/ping"), headers={"Authorization": header, "X-Forwarded-For": "127.0.1.7"}
     ) as response:
         assert (response.status, response.headers["Retry-After"]) == (403, "60")
     assert (await bare(api, "miscellaneous/ping", header, **other))[0] == 200
 
 
+async def test_guesses_at_once_are_counted_one_by_one(api: Api) -> None:
+    uri = "/2.4.9/miscellaneous/ping"
+    offer, _ = await challenge(api)
+    headers = [authorization("GET", uri, offer, count=count + 1, password="wrong") for count in range(100)]
+    answers = await asyncio.gather(
+        *(bare(api, "miscellaneous/ping", header, X_Forwarded_For="127.0.1.8") for header in headers)
+    )
+    assert sorted(status for status, _, _ in answers) == [401] * 20 + [403] * 80
+
+
+async def test_many_requests_at_once_of_one_client_are_no_guesses(api: Api) -> None:
+    offer, _ = await challenge(api)
+    headers = [authorization("GET", "/2.4.9/miscellaneous/ping", offer, count=count + 1) for count in range(60)]
+    answers = await asyncio.gather(*(bare(api, "miscellaneous/ping", header) for header in headers))
+    assert {status for status, _, _ in answers} == {200}
+
+
+async def test_a_user_shut_out_while_a_body_is_held_back_is_refused(api: Api, desk: Desk) -> None:
+    offer, _ = await challenge(api)
+    header = authorization("POST", "/2.4.9/customers", offer)
+    host, port = api.edge.manage.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    body = b"name=late&custnr=1"
+    head = (
+        f"POST /2.4.9/customers HTTP/1.1\r\nHost: x\r\nAuthorization: {header}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    writer.write(head.encode())
+    await asyncio.sleep(1.2)
+    await Partner(desk.store, None).remove_user(demo.USER)
+    writer.write(body)
+    assert (await reader.readline()).split()[1] == b"401"
+    writer.close()
+    account = await desk.account("demo")
+    assert (await Partner(desk.store, None).find(account, "customers", {})).total == 2
+
+
 async def test_the_right_password_from_a_network_that_is_not_listed(api: Api) -> None:
     offer, _ = await challenge(api)
     header = authorization("GET", "/2.4.9/miscellaneous/ping", offer)
-    status, text, _ = await bare(api, "miscellaneous/ping", header, X_Forwarded_For="192.0.2.7")
+    status, text, _ = await bare(
+        api, "miscellaneous/ping", header, X_Forwarded_For="192.0.2.7", X_Forwarded_Proto="https"
+    )
     assert (status, text) == (401, "401: Unauthorized\n")
 
 

@@ -1,20 +1,26 @@
 """Customers, sources, greetings and call records in the store: one number inventory, and no lost writes."""
 
 import asyncio
+import os
 import random
+import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import edgeproxy.store
 from edgeproxy import account_file
 from edgeproxy.errors import Fault
 from edgeproxy.model import Account
 from edgeproxy.store import Store, StoreError, functions, inventory, keys
 from edgeproxy.store.calls import Calls
 from edgeproxy.store.calls import Record as CallRecord
-from edgeproxy.store.functions import NotDurableError, RefusedError
+from edgeproxy.store.embedded import EmbeddedStore
+from edgeproxy.store.functions import NotDurableError, RefusedError, UncertainError
 from edgeproxy.store.partner import Partner, Record, User
-from tests.conftest import Desk
+from edgeproxy.store.static import Static
+from tests.conftest import Desk, far
 
 DAY = 86_400
 FIRST = "+493015981300"
@@ -214,6 +220,37 @@ async def test_a_source_goes_through_its_statuses_by_the_clock(office: Office) -
         assert [record["source_id"] for record in by_status.records] == [source["source_id"]]
 
 
+async def test_what_time_has_changed_is_true_for_everybody(office: Office) -> None:
+    """Nobody has asked for the source since it ended: its number is free for static numbers and loads all the same."""
+    customer = await office.customer()
+    await office.source(customer, FIRST, expire=office.at(DAY))
+    office.desk.clock.advance(70 * DAY)
+    static = Static(office.desk.store, None)
+    (shown,), _ = await static.read(office.account, [FIRST])
+    assert shown == {}
+    await static.change(office.account, "create", FIRST, {"poolName": "p"})
+    second = await office.source(customer, "+493015981301", expire=office.at(DAY))
+    office.desk.clock.advance(70 * DAY)
+    await office.desk.load(accounts("[+493015981300, +493015981302]"))
+    assert await office.states() == {FIRST: "static", "+493015981302": "free"}
+    assert await office.status(second) == "archived"
+    third = await office.source(customer, expire=office.at(DAY))
+    office.desk.clock.advance(2 * DAY)
+    await office.partner.delete_customer(office.account, customer)
+    assert await office.status(third) == "quarantined"
+
+
+async def test_a_thousand_sources_end_at_one_moment(office: Office) -> None:
+    await office.desk.load(accounts("[+493015970000..+493015971000]"))
+    customer, end = await office.customer(), office.at(DAY)
+    made = [await office.source(customer, expire=end) for _ in range(1001)]
+    office.desk.clock.advance(DAY)
+    with pytest.raises(RefusedError, match="status"):
+        await office.change(made[-1], "extend", expire=office.at(DAY))
+    found = await office.partner.find(office.account, "sources", {"status": ["quarantined"]}, most=1)
+    assert found.total == 1001
+
+
 async def test_a_reserved_number_serves_once_it_is_not_reserved_any_more(office: Office) -> None:
     source = await office.source(await office.customer(), reserve_number="1")
     assert source["status"] == "reserved"
@@ -286,6 +323,45 @@ async def test_a_customer_with_sources_in_use_stays(office: Office) -> None:
         await office.partner.update_customer(office.account, customer, {"name": "b"})
 
 
+async def test_a_source_comes_back_only_to_a_customer_and_without_a_greeting_that_is_gone(office: Office) -> None:
+    customer = await office.customer()
+    greeting = await office.partner.create_greeting(office.account, {"customer_id": customer, "name": "g"}, b"AAAA")
+    source = await office.source(customer, vm_greeting_id=str(greeting["vm_greeting_id"]))
+    await office.change(source, "delete")
+    await office.partner.delete_greeting(office.account, customer, str(greeting["vm_greeting_id"]))
+    assert (await office.change(source, "reactivate"))["vm_greeting_id"] is None
+    await office.change(source, "delete")
+    await office.partner.delete_customer(office.account, customer)
+    with pytest.raises(RefusedError, match="customer"):
+        await office.change(source, "reactivate")
+
+
+async def test_an_account_keeps_as_much_as_it_may(office: Office) -> None:
+    await office.desk.load(accounts(more=", most: {customers: 2, sources: 1, sound_mb: 1}"))
+    office.desk.store.forget("x")
+    office.account = await office.desk.account("x")
+    customer = await office.customer()
+    await office.customer()
+    with pytest.raises(RefusedError, match="full"):
+        await office.customer()
+    source = await office.source(customer)
+    await office.change(source, "delete")
+    with pytest.raises(RefusedError, match="full"):
+        await office.source(customer)
+    record: Record = {"customer_id": customer, "name": "g"}
+    big = await office.partner.create_greeting(office.account, record, b"A" * 900_000)
+    with pytest.raises(RefusedError, match="full"):
+        await office.partner.create_greeting(office.account, record, b"A" * 100_001)
+    small = await office.partner.create_greeting(office.account, record, b"A" * 100_000)
+    changed = ("vm_greeting_id", b"A" * 100_001)
+    with pytest.raises(RefusedError, match="full"):
+        await office.partner.update_greeting(office.account, customer, str(small[changed[0]]), {}, changed[1])
+    await office.partner.delete_greeting(office.account, customer, str(big["vm_greeting_id"]))
+    await office.partner.update_greeting(office.account, customer, str(small[changed[0]]), {}, changed[1])
+    await office.partner.delete_customer(office.account, customer)
+    assert await office.desk.redis.hget(keys.ids("x"), "sound_bytes") == "0"
+
+
 async def test_a_greeting_belongs_to_its_customer_and_stays_while_a_source_uses_it(office: Office) -> None:
     mine, other = await office.customer("1"), await office.customer("2")
     greeting = await office.partner.create_greeting(office.account, {"customer_id": mine, "name": "g"}, b"AAAA")
@@ -355,14 +431,18 @@ async def test_filters_find_by_any_of_a_field_s_values_and_by_all_fields(office:
     assert await find(status=["active", "extended"], destnr=["+492"]) == (2, [3, 4])
 
 
-async def test_several_filters_that_each_let_too_many_pass_are_refused(office: Office) -> None:
-    index = keys.records("x", "sources")[1]
-    for field, value in (("status", "active"), ("class", "0")):
-        members = {f"{field}\0{value}\0{n:012d}": 0 for n in range(10_001)}
-        await office.desk.redis.zadd(index, members)
-    with pytest.raises(RefusedError, match="wide"):
-        await office.partner.find(office.account, "sources", {"status": ["active"], "class": ["0"]})
-    await office.desk.redis.delete(index)
+async def test_several_filters_look_through_the_narrowest_in_pieces(office: Office) -> None:
+    await office.desk.load(accounts("[+493015970000..+493015970249]"))
+    customer = await office.customer()
+    made = [
+        await office.source(customer, destnr="+491" if n % 2 else "+492", **{"class": str(n % 3)}) for n in range(250)
+    ]
+    filters = {"destnr": ["+491"], "class": ["0", "1"], "status": ["active"]}
+    expected = [record for record in made if record["destnr"] == "+491" and record["class"] != "2"]
+    found = await office.partner.find(office.account, "sources", filters)
+    assert (found.total, found.records) == (len(expected), expected)
+    page = await office.partner.find(office.account, "sources", filters, skip=80, most=2)
+    assert (page.total, page.records) == (len(expected), expected[80:82])
 
 
 # Call records ---------------------------------------------------------------------------------------------------------
@@ -478,6 +558,29 @@ async def test_a_write_that_too_few_replicas_have_is_told_apart(
     with pytest.raises(NotDurableError):
         await wanting.create_customer(office.account, {"name": "a", "custnr": "1"})
     assert (await office.partner.find(office.account, "customers", {})).total == 1
+
+
+async def test_a_write_whose_reply_is_lost_is_not_said_to_have_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edgeproxy.store, "_PATIENCE_S", 0.3)
+    with EmbeddedStore(tmp_path) as embedded:
+        async with Store(embedded.url) as store:
+            await inventory.apply(store, await inventory.compare(store, account_file.parse(accounts().encode())))
+            account = await store.account("x", far())
+            assert account is not None
+            partner = Partner(store, None)
+            pid = (await store.calm.info("server"))["process_id"]
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                with pytest.raises(UncertainError):
+                    await partner.create_customer(account, {"name": "a", "custnr": "1"})
+                with pytest.raises(Fault):
+                    await partner.find(account, "customers", {})
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            while (await partner.find(account, "customers", {})).total != 1:
+                await asyncio.sleep(0.01)
 
 
 async def test_functions_that_the_store_lost_are_loaded_again(office: Office) -> None:
