@@ -8,7 +8,6 @@
 
 local NUL = '\0'
 local LOOKED_AT = 2  -- entries, in a write
-local SPREAD = 2654435761
 
 local function moment_text(ms) return string.format('%013.0f', ms) end
 
@@ -48,7 +47,8 @@ end
 function History:trim(now)
   local count = redis.call('ZCARD', self.key)
   for look = 1, math.min(LOOKED_AT, count) do
-    local found = redis.call('ZRANGE', self.key, (now * look * SPREAD) % count, (now * look * SPREAD) % count)[1]
+    local rank = tonumber(redis.sha1hex(now .. ':' .. look):sub(1, 8), 16) % count
+    local found = redis.call('ZRANGE', self.key, rank, rank)[1]
     local number, begin = (found or ''):match('^([^%z]*)%z([^%z]*)')
     if number and tonumber(begin) < now - self.kept then
       local too_old = number .. NUL .. moment_text(now - self.kept)

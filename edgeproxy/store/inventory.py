@@ -212,9 +212,8 @@ async def _save(store: Store, changes: list[Change]) -> None:
             moves = [[pool, *move] for pool, move in change.moves.items()]
             transaction.fcall(
                 "ep1_save_account", len(names), *names,
-                0, change.account, change.version, change.config, orjson.dumps(moves),
-                orjson.dumps(change.free),
-                change.leases_kept_ms,
+                store.clock(), change.account, change.version, change.config, orjson.dumps(moves),
+                orjson.dumps(change.free), change.leases_kept_ms,
             )  # fmt: skip
         try:
             await transaction.execute()

@@ -189,7 +189,7 @@ async def test_a_number_moves_between_a_pool_and_the_free_ones(office: Office) -
     await office.desk.load(accounts("[+493015981300, +493015981301]"))
     assert await office.states() == {FIRST: "free", "+493015981301": "free"}
     customer = await office.customer()
-    office.desk.clock.advance(45 * 60 - 1)  # its lease would have lasted 30 minutes; then it cools down for 15
+    office.desk.clock.advance(15 * 60 - 1)  # its lease ended there and then; it cools down for 15 minutes
     with pytest.raises(RefusedError, match="taken"):
         await office.source(customer, FIRST)
     office.desk.clock.advance(1)

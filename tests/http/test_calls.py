@@ -1,0 +1,372 @@
+"""Calls over HTTP: who was shown a number, where a call goes, what its record says, and what is forgotten."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pytest
+
+from edgeproxy.store import Store, keys
+from edgeproxy.store.partner import Partner, Record
+from tests.conftest import Clock, Desk, Edge, serving, web_request
+
+LOGIN = {"Access-Token": "x-token-x"}
+PAGE, SHARED_PAGE = "+4930111", "+4930222"
+NUMBER = "+493015981400"
+ACCOUNT = """
+accounts:
+  x:
+    secrets: [s]
+    region: DE
+    numbers: [+493015981300..+493015981304]
+    static: {site: "1", tokens: [x-token-x]}
+    pools:
+      p: {replaces: [+4930111], numbers: [+493015981400], on_call: %s}
+      few: {replaces: [+4930222], numbers: [+493015981410], overflow: shared, shared_number: +493015981419}
+"""
+
+
+@dataclass
+class Api:
+    """The calls API of account x."""
+
+    edge: Edge
+    clock: Clock
+
+    async def send(
+        self, method: str, target: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, Any]:
+        raw = body if isinstance(body, bytes) else orjson.dumps(body) if body is not None else None
+        async with self.edge.client.request(
+            method, self.edge.manage + target, data=raw, headers=LOGIN if headers is None else headers
+        ) as response:
+            return response.status, orjson.loads(await response.read())
+
+    async def lookup(self, number: str, at: str = "") -> Any:
+        query = f"?number={number.replace('+', '%2B')}" + (f"&at={at}" if at else "")
+        status, tree = await self.send("GET", "/calls/lookup" + query)
+        assert status == 200, tree
+        return tree
+
+    async def event(self, call_id: str, event: str, **fields: Any) -> Any:
+        status, tree = await self.send("POST", "/calls", {"call_id": call_id, "event": event, **fields})
+        assert status == 200, tree
+        return tree
+
+    async def visit(self, numbers: str = PAGE, **changes: Any) -> str:
+        _, answer, _ = await self.edge.post(web_request(advId="x", numbers=numbers, **changes), "s")
+        return str(answer["sessionId"])
+
+
+@pytest.fixture
+async def api(store_url: str, clock: Clock, desk: Desk) -> AsyncIterator[Api]:
+    async with serving(store_url, clock=clock) as edge:
+        async with Store(store_url) as store:
+            await store.calm.config_set("appendfsync", "always")
+        await desk.load(ACCOUNT % "keep")
+        yield Api(edge, clock)
+        async with Store(store_url) as store:
+            await store.calm.config_set("appendfsync", "everysec")
+
+
+async def cdrs(desk: Desk) -> list[Record]:
+    account = await desk.account("x")
+    found = await Partner(desk.store, None).cdrs(
+        account, {}, from_ms=None, to_ms=None, skip=0, most=1000, newest_first=False
+    )
+    return found.records
+
+
+# Lookup ---------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_call_within_the_lease_leads_to_the_visit(api: Api) -> None:
+    session = await api.visit(trackingId="me", fullUrl="https://example.com/1")
+    api.clock.advance(60)
+    await api.visit(trackingId="me", fullUrl="https://example.com/2", sessionId=session)
+    tree = await api.lookup(NUMBER)
+    assert tree["certainty"] == "exact"
+    (match,) = tree["matches"]
+    assert (match["how"], match["sessionId"], match["trackingId"]) == ("lease", session, "me")
+    assert (match["fullUrl"], match["parameters"]) == ("https://example.com/2", {"custnr": "1412"})
+    assert (match["number_on_page"], match["pool"]) == (PAGE, "p")
+
+
+async def test_a_call_within_the_cooldown_is_likely_and_later_nobody_s(api: Api) -> None:
+    session = await api.visit()
+    api.clock.advance(30 * 60)
+    tree = await api.lookup(NUMBER)
+    assert (tree["certainty"], [match["how"] for match in tree["matches"]]) == ("likely", ["cooldown"])
+    assert tree["matches"][0]["sessionId"] == session
+    api.clock.advance(15 * 60)
+    assert (await api.lookup(NUMBER))["matches"] == []
+    assert (await api.lookup(NUMBER))["certainty"] == "none"
+
+
+async def test_a_moment_in_the_past(api: Api) -> None:
+    moment = "2026-05-28T12:10:00Z"
+    session = await api.visit()
+    api.clock.advance(24 * 3600)
+    await api.visit()
+    at = (await api.lookup(NUMBER))["matches"][0]["begin"]
+    assert at.endswith("Z")
+    past = await api.lookup(NUMBER, "2026-05-28T12:10:00%2B00:00")
+    assert past["at"] == moment.replace("Z", ".000Z")
+    expected = [session] if api.clock.now - 24 * 3_600_000 <= 1_779_970_200_000 else []
+    assert [match["sessionId"] for match in past["matches"]] == expected
+
+
+async def test_a_recycled_number_has_two_candidates_in_order(api: Api, desk: Desk) -> None:
+    await desk.load((ACCOUNT % "keep").replace("on_call: keep", "overflow: recycle"))
+    desk.store.forget("x")
+    first = await api.visit()
+    api.clock.advance(60)
+    second = await api.visit()
+    tree = await api.lookup(NUMBER)
+    assert tree["certainty"] == "ambiguous"
+    assert [(m["how"], m["sessionId"]) for m in tree["matches"]] == [("lease", second), ("cooldown", first)]
+
+
+async def test_a_shared_number_is_told_to_be_nobody_s(api: Api) -> None:
+    await api.visit(SHARED_PAGE)
+    await api.visit(SHARED_PAGE)
+    tree = await api.lookup("+493015981419")
+    assert (tree["certainty"], [match["how"] for match in tree["matches"]]) == ("none", ["shared"])
+    assert tree["matches"][0]["pool"] == "few"
+
+
+async def test_sources_and_static_numbers(api: Api, desk: Desk) -> None:
+    account, partner = await desk.account("x"), Partner(desk.store, None)
+    await partner.create_customer(account, {"name": "c", "custnr": "1"})
+    record: Record = {
+        "customer_id": "1",
+        "name": "Flyer",
+        "media": "Print",
+        "class": "0",
+        "timestamp": None,
+        "destnr": "+4930999",
+    }
+    source = await partner.create_source(account, record, "+493015981300")
+    (match,) = (await api.lookup("+493015981300"))["matches"]
+    assert (match["how"], match["source_id"], match["name"]) == ("source", "1", "Flyer")
+    await partner.change_source(account, str(source["source_id"]), "delete", {})
+    (match,) = (await api.lookup("+493015981300"))["matches"]
+    assert (match["how"], match["status"]) == ("source", "quarantined")
+    assert (await api.event("a", "started", number="+493015981300"))["route"]["destination"] is None
+    free = await api.lookup("+493015981301")
+    assert (free["matches"], free["certainty"]) == ([], "none")
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "error"),
+    [
+        ("", 400, "number: is required"),
+        ("?number=x", 400, "number: is not a phone number"),
+        ("?number=%2B4930111&at=yesterday", 400, "at: must be a time"),
+        ("?number=%2B4930111&at=0001-01-01", 400, "at: must be a time after 1970"),
+        ("?number=%2B4930111&colour=red", 400, "colour: there is no such parameter"),
+        ("?number=%2B4930111", 404, "number: +4930111 is none of this account's"),
+    ],
+)
+async def test_a_lookup_that_cannot_be(api: Api, query: str, status: int, error: str) -> None:
+    answered, tree = await api.send("GET", "/calls/lookup" + query)
+    assert answered == status
+    assert tree["errors"][0].startswith(error)
+
+
+async def test_who_may_ask(api: Api) -> None:
+    for headers in ({}, {"Access-Token": "wrong-token"}, {"Access-Token": ""}):
+        assert (await api.send("GET", "/calls/lookup?number=1", headers=headers))[0] == 401
+    assert (await api.send("GET", "/calls"))[0] == 405
+    assert (await api.send("POST", "/calls/lookup"))[0] == 405
+    assert (await api.send("GET", "/calls/nothing"))[0] == 404
+
+
+# Events ---------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_call_from_start_to_record(api: Api, desk: Desk) -> None:
+    session = await api.visit(trackingId="me")
+    answer = await api.event("c1", "started", number=NUMBER, caller="+49301234567")
+    assert answer["route"] == {
+        "destination": PAGE, "alternatives": [], "reserve": None, "timeout_s": None, "ignore_early_media": True,
+    }  # fmt: skip
+    assert (answer["certainty"], answer["matches"][0]["sessionId"]) == ("exact", session)
+    api.clock.advance(5)
+    await api.event("c1", "answered")
+    api.clock.advance(65.9)
+    ended = await api.event("c1", "ended")
+    (cdr,) = await cdrs(desk)
+    assert ended == {"call_id": "c1", "cdr_id": cdr["cdr_id"]}
+    shown = {
+        name: cdr[name]
+        for name in ("anum", "bnum", "cnum", "duration", "answered", "custnr", "session_id", "tracking_id")
+    }
+    assert shown == {
+        "anum": "+49301234xxx", "bnum": NUMBER, "cnum": PAGE, "duration": "65", "answered": "1", "custnr": "1412",
+        "session_id": session, "tracking_id": "me",
+    }  # fmt: skip
+    everything = str(
+        [await desk.redis.get(key) for key in await desk.redis.keys("ep1:{x}:c*") if ":call:" in key or ":cdr:" in key]
+    )
+    assert "1234567" not in everything
+
+
+async def test_events_in_any_order_and_any_number_make_one_record(store_url: str, clock: Clock, desk: Desk) -> None:
+    async with serving(store_url, clock=clock) as edge:
+        await desk.load(ACCOUNT % "keep")
+        api = Api(edge, clock)
+        await api.visit()
+        events: list[tuple[str, dict[str, Any]]] = [
+            ("started", {"number": NUMBER, "caller": "+49301234567", "at": "2026-05-28T12:00:00Z"}),
+            ("answered", {"at": "2026-05-28T12:00:10Z"}),
+            ("ended", {"at": "2026-05-28T12:01:10Z"}),
+        ]
+        for turn, order in enumerate(itertools.permutations(events)):
+            for event, fields in [*order, *order]:
+                await api.event(f"call-{turn}", event, **fields)
+        records = await cdrs(desk)
+        assert len(records) == 6
+        # A record is made as soon as a call has started and ended; an answer that comes after that is too late for it.
+        talked = {record["duration"] for record in records}
+        assert talked <= {"60", "0"}
+        assert sum(record["duration"] == "60" for record in records) >= 2
+
+
+async def test_events_at_once_lose_none_and_make_one_record(api: Api, desk: Desk) -> None:
+    await api.visit()
+    calls = []
+    for turn in range(5):
+        for event in ("started", "ended", "answered"):
+            fields = {"number": NUMBER} if event == "started" else {}
+            calls += [api.event(f"call-{turn}", event, **fields) for _ in range(3)]
+    await asyncio.gather(*calls)
+    assert len(await cdrs(desk)) == 5
+
+
+async def test_a_repeated_start_is_answered_as_the_first_was(api: Api) -> None:
+    await api.visit()
+    first = await api.event("c", "started", number=NUMBER)
+    api.clock.advance(3600)
+    assert await api.event("c", "started", number=NUMBER) == first
+    status, tree = await api.send("POST", "/calls", {"call_id": "c", "event": "ended", "number": "+493015981410"})
+    assert (status, tree["errors"]) == (400, ["number: the call c is on another number"])
+
+
+async def test_an_unknown_number_is_answered_honestly(api: Api) -> None:
+    answer = await api.event("c", "started", number="+4930555")
+    assert (answer["certainty"], answer["matches"], answer["route"]["destination"]) == ("none", [], None)
+
+
+async def test_a_static_number_s_scenario_routes_the_call(api: Api) -> None:
+    headers = LOGIN | {"SiteId": "1"}
+    redirect = {
+        "redirectType": "PSTN", "ptsnOptions": {"redirectNumber": "74951234567"},
+        "reserveRedirect": {"reserveNumber": "74957654321", "reserveTimeOut": 30, "ignoreEarlyMedia": False},
+    }  # fmt: skip
+    path = "/phone-service/v1/api/calltracking/ad-platform/phone/create"
+    body = {"phoneNumber": "493015981301", "redirectOptions": redirect, "displayOptions": {"source": "google"}}
+    async with api.edge.client.post(api.edge.manage + path, data=orjson.dumps(body), headers=headers) as response:
+        assert response.status == 200
+    answer = await api.event("c", "started", number="+493015981301")
+    assert answer["matches"][0]["displayOptions"]["source"] == "google"
+    assert answer["route"] == {
+        "destination": "+74951234567", "alternatives": [], "reserve": "+74957654321", "timeout_s": 30,
+        "ignore_early_media": False,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b"{", "malformed JSON"),
+        ({}, "call_id: "),
+        ({"call_id": "c", "event": "rang"}, "event: "),
+        ({"call_id": "c", "event": "started"}, "number: is required when a call has started"),
+        ({"call_id": "c d", "event": "ended"}, "call_id: "),
+        ({"call_id": "c", "event": "started", "number": "x"}, "number: is not a phone number"),
+        ({"call_id": "c", "event": "ended", "at": "soon"}, "at: must be a time"),
+        ({"call_id": "c", "event": "ended", "colour": "red"}, "colour: "),
+    ],
+)
+async def test_an_event_that_cannot_be(api: Api, body: Any, error: str) -> None:
+    status, tree = await api.send("POST", "/calls", body)
+    assert status == 400
+    assert tree["errors"][0].startswith(error)
+
+
+@pytest.mark.parametrize(("on_call", "minutes_left"), [("keep", 20), ("extend", 30), ("release", 0)])
+async def test_what_a_call_does_to_the_lease(api: Api, desk: Desk, on_call: str, minutes_left: int) -> None:
+    await desk.load(ACCOUNT % on_call)
+    desk.store.forget("x")
+    session = await api.visit()
+    api.clock.advance(10 * 60)
+    await api.event("c", "started", number=NUMBER)
+    (match,) = (await api.lookup(NUMBER))["matches"]
+    ends = api.clock.now + minutes_left * 60_000
+    leased = await desk.redis.zscore(keys.pool("x", "p")[1], f"{NUMBER}:{session}")
+    assert leased == (ends if minutes_left else None)
+    assert match["how"] == ("lease" if minutes_left else "cooldown")
+    api.clock.advance(minutes_left * 60 + 15 * 60)
+    assert await api.visit() != session
+    assert (await api.lookup(NUMBER))["certainty"] == "exact"
+
+
+# Streams and erasure --------------------------------------------------------------------------------------------------
+
+
+async def test_the_stream_of_calls_tells_each_event_once(api: Api, desk: Desk) -> None:
+    await api.visit()
+    for event in ("started", "started", "ended"):
+        await api.event("c", event, number=NUMBER, caller="+49301234567")
+    entries = [orjson.loads(fields["call"]) for _, fields in await desk.redis.xrange(keys.calls("x"))]
+    assert [entry["event"] for entry in entries] == ["started", "ended"]
+    assert "1234567" not in str(entries)
+    assert 0 < await desk.redis.pttl(keys.calls("x")) <= 3_600_000
+
+
+async def test_a_visitor_is_forgotten_everywhere_and_others_are_not(api: Api, desk: Desk) -> None:
+    mine = await api.visit(trackingId="me", fullUrl="https://example.com/secret")
+    other = await api.visit(SHARED_PAGE, trackingId="other")
+    for call_id, number in (("mine", NUMBER), ("others", "+493015981410")):
+        for event in ("started", "ended"):
+            await api.event(call_id, event, number=number, caller="+49301234567")
+    status, receipt = await api.send("POST", "/calls/erase", {"trackingId": "me"})
+    assert status == 200
+    assert receipt["erased"] == {"sessions": 1, "leases": 1, "visits": 3, "visitors": 1, "calls": 1}
+    everything = []
+    for key in await desk.redis.keys("ep1:{x}:*"):
+        kind = await desk.redis.type(key)
+        if kind == "stream":
+            everything.append(str(await desk.redis.xrange(key)))
+        elif kind == "string" and ":session:" not in key and ":visitor:" not in key:
+            everything.append(str(await desk.redis.get(key)))
+        elif kind == "zset":
+            everything.append(str(await desk.redis.zrange(key, 0, -1)))
+        everything.append(key)
+    assert mine not in str(everything)
+    assert "secret" not in str(everything)
+    assert other in str(everything)
+    records = {record["bnum"]: record for record in await cdrs(desk)}
+    assert (records[NUMBER]["session_id"], records[NUMBER]["anum"]) == (None, None)
+    assert records["+493015981410"]["session_id"] == other
+    assert (await api.lookup(NUMBER))["matches"] == []
+    assert (await api.lookup("+493015981410"))["matches"][0]["trackingId"] == "other"
+
+
+async def test_a_caller_and_a_session_are_forgotten(api: Api, desk: Desk) -> None:
+    session = await api.visit()
+    for event in ("started", "ended"):
+        await api.event("c", event, number=NUMBER, caller="030 1234567")
+    _, receipt = await api.send("POST", "/calls/erase", {"caller": "+49 30 1234567"})
+    assert receipt["erased"] == {"sessions": 0, "leases": 0, "visits": 2, "visitors": 0, "calls": 1}
+    assert (await cdrs(desk))[0]["anum_md5"] is None
+    _, receipt = await api.send("POST", "/calls/erase", {"sessionId": session})
+    assert receipt["erased"]["leases"] == 1
+    _, receipt = await api.send("POST", "/calls/erase", {"sessionId": session})
+    assert set(receipt["erased"].values()) == {0}
+    for body in ({}, {"caller": "1234567", "sessionId": "x"}, {"caller": "x"}):
+        assert (await api.send("POST", "/calls/erase", body))[0] == 400

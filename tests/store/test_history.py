@@ -1,0 +1,155 @@
+"""The history of leases: who held a number at a moment, to the millisecond, and for how long that is known."""
+
+import random
+from typing import Any
+
+import orjson
+import pytest
+
+from edgeproxy.model import Account
+from edgeproxy.store import keys
+from edgeproxy.store.calls import Calls, Lease
+from tests.conftest import Desk
+
+PAGE = "+493015981100"
+ONE, TWO = "+493015981151", "+493015981152"
+MINUTE = 60
+
+
+def accounts(more: dict[str, Any] | None = None, **pool: Any) -> str:
+    settings = {"replaces": "all", "numbers": [f"{ONE}..{TWO}"]} | pool
+    account = {"secrets": ["s"], "region": "DE", "pools": {"p": settings}, **(more or {})}
+    return orjson.dumps({"accounts": {"x": account}}).decode()
+
+
+class Archive:
+    """The history of account x."""
+
+    def __init__(self, desk: Desk, account: Account) -> None:
+        self.desk, self.account, self.calls = desk, account, Calls(desk.store, None)
+
+    async def held(self, number: str, seconds: float = 0, *, reach_s: float = 0) -> list[Lease]:
+        """The leases of a number so many seconds from now."""
+        pool = next((pool for pool in self.account.pools), None)
+        at = self.desk.clock.now + round(seconds * 1000)
+        return await self.calls.leases(self.account, number, pool, at, round(reach_s * 1000))
+
+
+async def archive(desk: Desk, text: str) -> Archive:
+    await desk.load(text)
+    return Archive(desk, await desk.account("x"))
+
+
+async def test_a_lease_is_an_interval_that_grows_with_each_request(desk: Desk) -> None:
+    history = await archive(desk, accounts())
+    begin = desk.clock.now
+    assert await history.held(ONE) == []
+    session = (await desk.ask("x", PAGE)).session_id
+    assert await history.held(ONE) == [Lease(session, PAGE, begin, begin + 30 * MINUTE * 1000)]
+    assert await history.held(ONE, -0.001) == []
+    desk.clock.advance(20 * MINUTE)
+    await desk.ask("x", PAGE, session)
+    (lease,) = await history.held(ONE)
+    assert (lease.begin_ms, lease.end_ms) == (begin, desk.clock.now + 30 * MINUTE * 1000)
+    assert await history.held(TWO) == []
+
+
+async def test_a_lease_that_was_put_back_ended_when_it_ended(desk: Desk) -> None:
+    history = await archive(desk, accounts(numbers=[ONE]))
+    begin, first = desk.clock.now, (await desk.ask("x", PAGE)).session_id
+    desk.clock.advance(50 * MINUTE)
+    second = (await desk.ask("x", PAGE)).session_id  # only now is the first lease put back
+    lease = Lease(first, PAGE, begin, begin + 30 * MINUTE * 1000)
+    assert await history.held(ONE, -21 * MINUTE) == [lease]
+    assert await history.held(ONE, -20 * MINUTE) == []
+    assert await history.held(ONE, -20 * MINUTE, reach_s=15 * MINUTE) == [lease]
+    assert [found.session_id for found in await history.held(ONE)] == [second]
+
+
+async def test_a_recycled_lease_ends_where_the_next_begins(desk: Desk) -> None:
+    history = await archive(desk, accounts(numbers=[ONE], overflow="recycle"))
+    first = (await desk.ask("x", PAGE)).session_id
+    desk.clock.advance(MINUTE)
+    second = (await desk.ask("x", PAGE)).session_id
+    assert [lease.session_id for lease in await history.held(ONE, -0.001)] == [first]
+    assert [lease.session_id for lease in await history.held(ONE)] == [second]
+    within_cooldown = await history.held(ONE, MINUTE, reach_s=15 * MINUTE)
+    assert [lease.session_id for lease in within_cooldown] == [second, first]
+
+
+async def test_a_number_that_leaves_its_pool_takes_its_history_along(desk: Desk) -> None:
+    history = await archive(desk, accounts())
+    session = (await desk.ask("x", PAGE)).session_id
+    desk.clock.advance(MINUTE)
+    await desk.load(accounts({"numbers": [ONE]}, numbers=[TWO]))
+    assert [lease.session_id for lease in await history.held(ONE, -1)] == [session]
+
+
+async def test_the_history_agrees_with_a_plain_log(desk: Desk) -> None:
+    """Random visitors on few numbers; at every moment the history tells who of the log held each number."""
+    history = await archive(
+        desk, accounts(numbers=[f"{ONE}..+493015981154"], idle_ttl="2m", max_ttl="9m", cooldown="1m")
+    )
+    chance = random.Random(5)
+    log: dict[tuple[str, str, int], int] = {}  # number, session, begin → end
+    live: dict[str, tuple[str, int]] = {}  # session → number, begin
+    start = desk.clock.now
+    sessions: list[str] = []
+    for _ in range(400):
+        desk.clock.advance(chance.choice([0, 1, 20, 45, 90]))
+        now = desk.clock.now
+        session = chance.choice(sessions[-6:]) if sessions and chance.random() < 0.6 else ""
+        shown = await desk.ask("x", PAGE, session)
+        if shown.session_id not in sessions:
+            sessions.append(shown.session_id)
+        number = shown.numbers[0]
+        if isinstance(number, bool):
+            continue
+        held = live.get(shown.session_id)
+        if (
+            held is None
+            or held[0] != number
+            or log[number, shown.session_id, held[1]] <= now
+            or held[1] + 540_000 <= now
+        ):
+            held = live[shown.session_id] = (number, now)
+        log[number, shown.session_id, held[1]] = min(now + 120_000, held[1] + 540_000)
+    for _ in range(300):
+        at = chance.randrange(start, desk.clock.now + 60_000)
+        number = f"+49301598115{chance.randrange(1, 5)}"
+        expected = [session for (of, session, begin), end in log.items() if of == number and begin <= at < end]
+        assert len(expected) <= 1
+        found = await history.held(number, (at - desk.clock.now) / 1000)
+        assert [lease.session_id for lease in found] == expected
+
+
+async def test_what_is_too_old_is_forgotten_as_new_leases_come(desk: Desk) -> None:
+    history = await archive(desk, accounts({"leases_kept": "1h"}, numbers=[f"{ONE}..+493015981199"]))
+    for _ in range(40):
+        await desk.ask("x", PAGE)
+    desk.clock.advance(2 * 3600)
+    for _ in range(150):
+        await desk.ask("x", PAGE)
+        desk.clock.advance(40)
+    left = [member.split("\0") for member in await desk.redis.zrange(keys.history("x"), 0, -1)]
+    too_old = [member for member in left if int(member[1]) < desk.clock.now - 3 * 3_600_000]
+    assert len(too_old) < 20
+    assert 0 < await desk.redis.pttl(keys.history("x")) <= 3_600_000
+    assert await history.held(ONE, reach_s=0) is not None
+
+
+async def test_a_session_s_last_visit_is_known_as_long_as_its_leases(desk: Desk) -> None:
+    history = await archive(desk, accounts({"leases_kept": "7d"}))
+    session = (await desk.ask("x", PAGE)).session_id
+    without = (await desk.ask("x", "")).session_id
+    assert await desk.redis.pttl(keys.session_prefix("x") + session) > 6 * 86_400_000
+    assert await desk.redis.pttl(keys.session_prefix("x") + without) <= 33 * MINUTE * 1000
+    assert await history.calls.visits(history.account, [session, "nobody", without]) == [{}, None, {}]
+
+
+@pytest.mark.parametrize("number", [ONE, TWO])
+async def test_a_dry_run_leaves_no_trace(desk: Desk, number: str) -> None:
+    history = await archive(desk, accounts())
+    await desk.ask("x", PAGE, bare=True)
+    assert await history.held(number) == []
+    assert not await desk.redis.exists(keys.history("x"))
