@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks import compare, loops, machine
 from benchmarks import growth as growing
+from benchmarks import leases as leasing
 from benchmarks import rooms as rooming
 from benchmarks.load import LoadError
 from benchmarks.machine import MissingToolError
@@ -161,6 +162,18 @@ def rooms(repeats: int, store_binary: str | None, results: Path) -> None:
         result = rooming.run(repeats, store_binary, progress)
     rooming.show(result, _console)
     _console.print(f"kept in {machine.save('rooms', result, results)}")
+
+
+@main.command()
+@click.option("--most", type=click.IntRange(1000), default=max(leasing.SIZES), help="Leave larger histories out.")
+@_store
+@_results
+def leases(most: int, store_binary: str | None, results: Path) -> None:
+    """Lookups in a history of 1 thousand to 1 million leases: latency, and bytes a lease."""
+    with _running() as progress:
+        result = leasing.run(most, store_binary, progress)
+    leasing.show(result, _console)
+    _console.print(f"kept in {machine.save('leases', result, results)}")
 
 
 @main.command()

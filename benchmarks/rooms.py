@@ -170,7 +170,13 @@ def _account_rooms(client: "redis.Redis", repeats: int, advance: Callable[[], No
         numbers = [f"+4940{index:08}" for index in range(size)]
         name = f"room-{size}"
         config = orjson.dumps(workload.account_tree(1))
-        names = [keys.account(name), keys.numbers(name), keys.free(name), keys.history(name), *keys.pool(name, workload.POOL_NAME)]
+        names = [
+            keys.account(name),
+            keys.numbers(name),
+            keys.free(name),
+            keys.history(name),
+            *keys.pool(name, workload.POOL_NAME),
+        ]
         entering = orjson.dumps([[workload.POOL_NAME, [], numbers, 0]])
         for _ in range(repeats):
             client.delete(*names)

@@ -3,8 +3,9 @@
 --
 -- A sorted set, all scores 0. A member is `number NUL begin NUL end NUL session NUL page`, begin and end in 13 digits, epoch
 -- ms; the end is empty until the lease is put back, and stands in the pool's `leased` as long. A number's leases follow one
--- another, so the one that held it at a moment is found by its place. Entries go when they have been kept long enough: each
--- write looks at two anywhere, and takes away all of the number's that are too old.
+-- another, so the one that held it at a moment is found by its place. Entries go when the lease has been over for long
+-- enough: each write looks at two anywhere, and takes away those of the number that ended no later. Account files see to it
+-- that leases are kept longer than any can live, so the whole key can go when nothing has been written for that long.
 
 local NUL = '\0'
 local LOOKED_AT = 2  -- entries, in a write
@@ -49,10 +50,9 @@ function History:trim(now)
   for look = 1, math.min(LOOKED_AT, count) do
     local rank = tonumber(redis.sha1hex(now .. ':' .. look):sub(1, 8), 16) % count
     local found = redis.call('ZRANGE', self.key, rank, rank)[1]
-    local number, begin = (found or ''):match('^([^%z]*)%z([^%z]*)')
-    if number and tonumber(begin) < now - self.kept then
-      local too_old = number .. NUL .. moment_text(now - self.kept)
-      redis.call('ZREMRANGEBYLEX', self.key, '[' .. number .. NUL, '(' .. too_old)
+    local number, ends = (found or ''):match('^([^%z]*)%z[^%z]*%z([^%z]*)')
+    if number and ends ~= '' and tonumber(ends) < now - self.kept then
+      redis.call('ZREMRANGEBYLEX', self.key, '[' .. number .. NUL, '[' .. found)  -- those before it ended before it
     end
   end
 end

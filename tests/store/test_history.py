@@ -124,7 +124,8 @@ async def test_the_history_agrees_with_a_plain_log(desk: Desk) -> None:
 
 
 async def test_what_is_too_old_is_forgotten_as_new_leases_come(desk: Desk) -> None:
-    history = await archive(desk, accounts({"leases_kept": "1h"}, numbers=[f"{ONE}..+493015981199"]))
+    kept = {"leases_kept": "1h"}
+    history = await archive(desk, accounts(kept, numbers=[f"{ONE}..+493015981199"], max_ttl="30m"))
     for _ in range(40):
         await desk.ask("x", PAGE)
     desk.clock.advance(2 * 3600)
@@ -136,6 +137,16 @@ async def test_what_is_too_old_is_forgotten_as_new_leases_come(desk: Desk) -> No
     assert len(too_old) < 20
     assert 0 < await desk.redis.pttl(keys.history("x")) <= 3_600_000
     assert await history.held(ONE, reach_s=0) is not None
+
+
+async def test_a_lease_that_lives_is_not_too_old(desk: Desk) -> None:
+    history = await archive(desk, accounts({"leases_kept": "2h"}, numbers=[f"{ONE}..+493015981199"], max_ttl="100m"))
+    session = (await desk.ask("x", PAGE)).session_id
+    for _ in range(49):
+        desk.clock.advance(2 * MINUTE)
+        await desk.ask("x", PAGE, session)
+        await desk.ask("x", PAGE)
+    assert [lease.session_id for lease in await history.held(ONE)] == [session]
 
 
 async def test_a_session_s_last_visit_is_known_as_long_as_its_leases(desk: Desk) -> None:
