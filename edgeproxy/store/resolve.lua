@@ -560,7 +560,7 @@ local function resolve(keys, args)
   points:write()
   for _, pool in pairs(batch.pools) do pool:write() end
   batch.history:write(now)
-  local life = math.ceil(account.session_idle * 1.1)  -- longer than any lease it could hold
+  local life = account.session_idle + math.ceil(account.session_idle / 10)  -- longer than any lease it could hold
   for session, visit in pairs(written) do
     local record = bound(session.record, FIRST_LEASE, LEASE)
     record[1], record[2] = now + life, visit
