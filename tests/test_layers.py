@@ -17,6 +17,7 @@ LEVELS = {
     "edgeproxy.account_file": 0.5,
     "edgeproxy.telemetry": 1,
     "edgeproxy.client_ip": 1,
+    "edgeproxy.json_body": 1,
     "edgeproxy.store": 2,
     "edgeproxy.resolve": 3,
     "edgeproxy.partner": 3,

@@ -1,0 +1,5 @@
+"""How large a pool must be: Erlang's formula, and the store itself tried with traffic on a virtual clock."""
+
+from edgeproxy.simulate.commands import pool, simulate
+
+__all__ = ["pool", "simulate"]
