@@ -192,6 +192,14 @@ class LimitEntry(_Entry):
     by: Literal["client", "signed"] = "client"
 
 
+class MostEntry(_Entry):
+    """`most:`, how much the partners of an account may keep."""
+
+    customers: Annotated[int, Field(ge=0, le=10**7)] = 100_000
+    sources: Annotated[int, Field(ge=0, le=10**7)] = 100_000
+    sound_mb: Annotated[int, Field(ge=0, le=10**5)] = 100
+
+
 class CustomFieldsEntry(_Entry):
     """`custom_fields:`, which of `custom_1` to `custom_20` are defined (CONTRACT §3)."""
 
@@ -225,6 +233,7 @@ class AccountEntry(_Entry):
     quarantine: Rest = 60 * 86_400_000
     calls_kept: Duration = 90 * 86_400_000
     leases_kept: Duration = 30 * 86_400_000
+    most: MostEntry = MostEntry()
     custom_fields: CustomFieldsEntry = CustomFieldsEntry()
     static: StaticEntry | None = None
 
@@ -253,6 +262,9 @@ class AccountEntry(_Entry):
             "quarantine_ms": self.quarantine,
             "calls_kept_ms": self.calls_kept,
             "leases_kept_ms": self.leases_kept,
+            "customers_most": self.most.customers,
+            "sources_most": self.most.sources,
+            "sound_most": self.most.sound_mb * 1_000_000,
             "custom_fields": {
                 "customers": _in_order(self.custom_fields.customers),
                 "sources": _in_order(self.custom_fields.sources),
@@ -313,7 +325,7 @@ def parse(content: bytes, path: str = "accounts.yaml") -> AccountFile:
     """Like `read`, of bytes; `path` is what errors call the file."""
     try:
         root = yaml.compose(content, yaml.BaseLoader)
-        tree = _texts(root) if root else None
+        tree = texts(root) if root else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         raise AccountFileError(path, [FileError(mark.line + 1 if mark else 1, str(error.problem))]) from None
@@ -321,7 +333,7 @@ def parse(content: bytes, path: str = "accounts.yaml") -> AccountFile:
         raise AccountFileError(path, [FileError(1, f"not YAML in UTF-8: {type(error).__name__}")]) from None
     if root is None or not isinstance(tree, dict):
         raise AccountFileError(path, [FileError(1, "expected a mapping with the key 'accounts'")])
-    errors = list(_repeated_keys(root))
+    errors = list(repeated_keys(root))
     try:
         file = AccountFile.model_validate(tree)
     except ValidationError as invalid:
@@ -336,27 +348,28 @@ def parse(content: bytes, path: str = "accounts.yaml") -> AccountFile:
     return file
 
 
-def _texts(node: yaml.Node) -> Any:
+def texts(node: yaml.Node) -> Any:
     """YAML nodes as dicts, lists and texts; an empty value is None."""
     if isinstance(node, yaml.MappingNode):
-        return {str(key.value): _texts(value) for key, value in node.value}
+        return {str(key.value): texts(value) for key, value in node.value}
     if isinstance(node, yaml.SequenceNode):
-        return [_texts(item) for item in node.value]
+        return [texts(item) for item in node.value]
     plain = isinstance(node, yaml.ScalarNode) and node.style is None
     return None if plain and node.value in ("", "~", "null") else node.value
 
 
-def _repeated_keys(node: yaml.Node) -> Iterator[FileError]:
+def repeated_keys(node: yaml.Node) -> Iterator[FileError]:
+    """The keys that stand twice in one mapping, of the node and of all within it."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
             if str(key.value) in seen:
                 yield FileError(key.start_mark.line + 1, f"{key.value}: stands twice in one mapping")
             seen.add(str(key.value))
-            yield from _repeated_keys(value)
+            yield from repeated_keys(value)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            yield from _repeated_keys(item)
+            yield from repeated_keys(item)
 
 
 def _line(node: yaml.Node, place: tuple[int | str, ...]) -> int:

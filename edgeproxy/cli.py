@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import os
 import shlex
+import shutil
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,6 +29,7 @@ from edgeproxy.settings import Settings, SettingsError
 from edgeproxy.static import wire
 from edgeproxy.store import Store, StoreError, inventory
 from edgeproxy.store.embedded import EmbeddedStore, EmbeddedStoreError
+from edgeproxy.store.functions import Functions, NotDurableError, RefusedError, UncertainError
 from edgeproxy.store.partner import Partner, User
 from edgeproxy.store.static import Static
 from edgeproxy.supervisor import Supervisor
@@ -106,7 +109,7 @@ def load(file: Path, dry_run: bool) -> None:
         _fail(f"{error}\nnothing was changed")
     except OSError as error:
         _fail(f"{file}: {error.strerror}")
-    changes = _run(_load(_store_url(settings), accounts, dry_run))
+    changes = _run(_load(_store_url(settings), accounts, dry_run, settings.durable_replicas))
     for change in changes:
         for line in change.lines:
             click.echo(f"{change.account}: {line}")
@@ -141,7 +144,8 @@ def add_user(name: str, account: str) -> None:
     if len(password) < _PASSWORD_LEAST:
         _fail(f"the password has less than {_PASSWORD_LEAST} characters")
     hashes = {algorithm: digest.ha1(algorithm, name, digest.REALM, password) for algorithm in digest.OFFERED}
-    _run(_save_user(_store_url(_settings()), name, User(account, hashes)))
+    settings = _settings()
+    _run(_save_user(_store_url(settings), name, User(account, hashes), settings.durable_replicas))
     click.echo(f"{name} may ask for {account}")
 
 
@@ -149,7 +153,8 @@ def add_user(name: str, account: str) -> None:
 @click.argument("name")
 def remove_user(name: str) -> None:
     """Remove the user NAME; its next request is refused."""
-    if not _run(_of_partner(_store_url(_settings()), lambda partner: partner.remove_user(name))):
+    settings = _settings()
+    if not _run(_remove_user(_store_url(settings), name, settings.durable_replicas)):
         _fail(f"there is no user {name}")
     click.echo(f"{name} is removed")
 
@@ -157,7 +162,7 @@ def remove_user(name: str) -> None:
 @user.command("list")
 def list_users() -> None:
     """List all users with their accounts."""
-    for name, account in _run(_of_partner(_store_url(_settings()), lambda partner: partner.users())).items():
+    for name, account in _run(_users(_store_url(_settings()))).items():
         click.echo(f"{name} {account}")
 
 
@@ -181,8 +186,9 @@ def import_numbers(account: str, file: Path) -> None:
         _fail(f"{error}\nnothing was changed")
     except OSError as error:
         _fail(f"{file}: {error.strerror}")
+    settings = _settings()
     with click.progressbar(length=len(rows), label="numbers", file=sys.stderr) as bar:
-        report = _run(_import_numbers(_store_url(_settings()), account, rows, bar.update))
+        report = _run(_import_numbers(_store_url(settings), account, rows, bar.update, settings.durable_replicas))
     for line, fault in report.refused:
         click.echo(f"{file}:{line}: {fault}", err=True)
     click.echo(
@@ -201,7 +207,7 @@ def export_numbers(account: str, file: Path) -> None:
     in_use = _run(_numbers_in_use(_store_url(_settings()), account))
     bodies = [{"phoneNumber": number.removeprefix("+"), **wire.show(parts)} for number, parts in in_use.items()]
     try:
-        file.write_text(numbers_file.write(bodies, as_yaml=numbers_file.is_yaml(file)))
+        _write(file, numbers_file.write(bodies, as_yaml=numbers_file.is_yaml(file)))
     except OSError as error:
         _fail(f"{file}: {error.strerror}")
     click.echo(f"{len(bodies)} numbers")
@@ -230,6 +236,23 @@ def check() -> None:
     )
     if wrong:
         sys.exit(1)
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file whole or not at all; what is no regular file, such as a pipe, is written to as it is."""
+    if file.exists() and not file.is_file():
+        file.write_text(text, encoding="utf-8")
+        return
+    file = file.resolve()  # of a link, what it leads to is replaced
+    beside = file.with_name(f".edgeproxy-{os.getpid()}")
+    try:
+        beside.touch(exist_ok=False)
+        if file.exists():
+            shutil.copymode(file, beside)
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(file)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _settings(**overrides: Any) -> Settings:
@@ -270,6 +293,15 @@ def _run(work: Any) -> Any:
         _fail(str(error))
     except Fault as fault:
         _fail(f"the store cannot be used: {fault.text}")
+    except RefusedError as refused:
+        _fail(f"the store refused a change: {refused.why}")
+    except NotDurableError:
+        _fail(
+            "a change was made, and is not known to be safe on disk, or on as many replicas as "
+            "EDGEPROXY_DURABLE_REPLICAS says; the same command can be run again"
+        )
+    except UncertainError:
+        _fail("the store did not tell whether a change was made; the same command can be run again")
 
 
 async def _prepare(url: str, accounts: AccountFile | None) -> None:
@@ -281,31 +313,41 @@ async def _prepare(url: str, accounts: AccountFile | None) -> None:
             await demo_data.fill(store)
 
 
-async def _load(url: str, accounts: AccountFile, dry_run: bool) -> list[inventory.Change]:
+async def _load(url: str, accounts: AccountFile, dry_run: bool, replicas: int) -> list[inventory.Change]:
     async with Store(url) as store:
         changes = await inventory.compare(store, accounts)
         if not dry_run:
             await inventory.apply(store, changes)
+            await Functions(store, replicas).flush()  # lest a revoked secret or token come back after a crash
         return changes
 
 
-async def _of_partner(url: str, work: Callable[[Partner], Awaitable[Any]]) -> Any:
+async def _users(url: str) -> dict[str, str]:
     async with Store(url) as store:
-        return await work(Partner(store))
+        return await Partner(store).users()
 
 
-async def _save_user(url: str, name: str, user: User) -> None:
+async def _save_user(url: str, name: str, user: User, replicas: int) -> None:
     async with Store(url) as store:
         await _account(store, user.account)
         await Partner(store).save_user(name, user)
+        await Functions(store, replicas).flush()
+
+
+async def _remove_user(url: str, name: str, replicas: int) -> bool:
+    async with Store(url) as store:
+        removed = await Partner(store).remove_user(name)
+        await Functions(store, replicas).flush()
+        return removed
 
 
 async def _import_numbers(
-    url: str, account_name: str, rows: list[numbers_file.Row], done: Callable[[int], object]
+    url: str, account_name: str, rows: list[numbers_file.Row], done: Callable[[int], object], replicas: int
 ) -> numbers_file.Report:
     async with Store(url) as store:
         await store.load_functions()
-        return await numbers_file.bring_in(store, await _account(store, account_name), rows, done)
+        account = await _account(store, account_name)
+        return await numbers_file.bring_in(store, account, rows, done, replicas=replicas)
 
 
 async def _numbers_in_use(url: str, account_name: str) -> dict[str, Any]:

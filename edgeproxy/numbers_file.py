@@ -1,7 +1,7 @@
 """Files of static numbers with their scenarios, CSV or YAML: many of what their API takes one by one (CONTRACT §4).
 
 A row is what a body of `update` is. A CSV file has a column for each of `COLUMNS`, in any order, and may leave some
-out; an empty cell is not sent. A YAML file is a list of bodies.
+out; an empty cell is not sent. A YAML file is a list of bodies; its scalars are read as in account files.
 """
 
 import csv
@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import yaml
 
+from edgeproxy.account_file import repeated_keys, texts
 from edgeproxy.model import Account
 from edgeproxy.static import wire
 from edgeproxy.store import Store
@@ -49,7 +50,10 @@ class NumbersFileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One number of a file: its line (from 1), and the change that it asks for, or what is wrong with it."""
+    """One number of a file: its line (from 1), and the change that it asks for, or what is wrong with it.
+
+    A key that stands twice is a row of its own, with its own line.
+    """
 
     line: int
     change: wire.Change | None
@@ -74,10 +78,9 @@ def read(path: Path) -> list[Row]:
         raise NumbersFileError(f"{path}: is not UTF-8") from None
     rows: list[Row] = []
     first_line: dict[str, int] = {}
-    for line, tree in (_yaml if is_yaml(path) else _csv)(text, str(path)):
-        row = _row(line, tree)
-        if row.change is not None and (before := first_line.setdefault(row.change.phone_number, line)) != line:
-            row = Row(line, None, (f"phoneNumber: stands in line {before} already",))
+    for row in (_yaml if is_yaml(path) else _csv)(text, str(path)):
+        if row.change is not None and (before := first_line.setdefault(row.change.phone_number, row.line)) != row.line:
+            row = Row(row.line, None, (f"phoneNumber: stands in line {before} already",))
         rows.append(row)
     return rows
 
@@ -90,7 +93,7 @@ def _row(line: int, tree: Any) -> Row:
         return Row(line, None, tuple(faults))
 
 
-def _csv(text: str, path: str) -> Iterator[tuple[int, Any]]:
+def _csv(text: str, path: str) -> Iterator[Row]:
     reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True)
     try:
         unknown = sorted(set(reader.fieldnames or ()) - COLUMNS.keys())
@@ -100,7 +103,7 @@ def _csv(text: str, path: str) -> Iterator[tuple[int, Any]]:
                 + (f"; unknown: {', '.join(unknown)}" if unknown else "")
             )
         for cells in reader:
-            yield reader.line_num, _body(cells)
+            yield _row(reader.line_num, _body(cells))
     except csv.Error as error:
         raise NumbersFileError(f"{path}:{reader.line_num}: {error}") from None
 
@@ -121,13 +124,14 @@ def _body(cells: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def _yaml(text: str, path: str) -> Iterator[tuple[int, Any]]:
+def _yaml(text: str, path: str) -> Iterator[Row]:
     try:
         root = yaml.compose(text, yaml.BaseLoader)
         if not isinstance(root, yaml.SequenceNode):
             raise NumbersFileError(f"{path}:1: expected a list of numbers")
-        for node, tree in zip(root.value, yaml.load(text, yaml.BaseLoader), strict=True):  # noqa: S506 - texts alone
-            yield node.start_mark.line + 1, tree
+        for node in root.value:
+            repeated = [Row(error.line, None, (error.text,)) for error in repeated_keys(node)]
+            yield from repeated or [_row(node.start_mark.line + 1, texts(node))]
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise NumbersFileError(f"{path}:{line}: {error.problem}") from None
@@ -143,16 +147,20 @@ class Report:
     refused: list[tuple[int, str]] = field(default_factory=list)
 
 
-async def bring_in(store: Store, account: Account, rows: list[Row], done: Callable[[int], object]) -> Report:
+async def bring_in(
+    store: Store, account: Account, rows: list[Row], done: Callable[[int], object], *, replicas: int = 0
+) -> Report:
     """Put the rows' numbers to use, or change them; `done` is told how many rows have been dealt with since.
 
-    A row is taken whole or refused whole, and spends no points; one that changes nothing is left alone.
+    A row is taken whole or refused whole, and spends no points; one that changes nothing is left alone. What was
+    changed is on disk, and on so many replicas, before `done` is told of it.
 
     Raises:
-        Fault, NotDurableError: the store failed; the rows before are in it, and the same file can be brought in again.
+        Fault, NotDurableError, UncertainError: the store failed; the rows before are in it, and the same file can be
+            brought in again.
     """
     report = Report()
-    static = Static(store, None)
+    static, functions = Static(store, None), Functions(store, replicas)
     for first in range(0, len(rows), _AT_ONCE):
         some = rows[first : first + _AT_ONCE]
         report.refused.extend((row.line, fault) for row in some for fault in row.faults)
@@ -168,7 +176,7 @@ async def bring_in(store: Store, account: Account, rows: list[Row], done: Callab
                 report.counts[what] += 1
             except RefusedError as refused:
                 report.refused.append((line, f"phoneNumber: {_REFUSED[refused.why]}"))
-        await Functions(store, 0).flush()
+        await functions.flush()
         done(len(some))
     report.refused.sort()
     return report
@@ -178,7 +186,7 @@ def write(bodies: Iterable[dict[str, Any]], *, as_yaml: bool) -> str:
     """A file of numbers, each as `list` of the API shows it; `read` gives the same changes back."""
     if as_yaml:
         return "".join(
-            yaml.safe_dump([_without_nulls(body)], sort_keys=False, allow_unicode=True) for body in bodies
+            yaml.safe_dump([_set_in(body)], sort_keys=False, allow_unicode=True) for body in bodies
         )  # fmt: skip
     file = io.StringIO(newline="")
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -188,10 +196,10 @@ def write(bodies: Iterable[dict[str, Any]], *, as_yaml: bool) -> str:
     return file.getvalue()
 
 
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nulls(member) for name, member in value.items() if member is not None}
-    return value
+def _set_in(body: dict[str, Any]) -> dict[str, Any]:
+    """The body without nulls, nor objects that hold nothing else."""
+    members = {name: _set_in(value) if isinstance(value, dict) else value for name, value in body.items()}
+    return {name: value for name, value in members.items() if value not in (None, {})}
 
 
 def _cell(body: dict[str, Any], place: tuple[str, ...]) -> str:

@@ -58,7 +58,9 @@ class Settings(BaseSettings):
     host: str = Field("0.0.0.0", description="address of the edge port")  # noqa: S104 - visitors come from outside
     port: int = Field(8080, ge=0, le=65535, description="edge port: `POST /api` and health; 0 chooses one")
     manage_host: str = Field("127.0.0.1", description="address of the manage port")
-    manage_port: int = Field(8081, ge=0, le=65535, description="manage port: health and metrics; 0 chooses one")
+    manage_port: int = Field(
+        8081, ge=0, le=65535, description="manage port: all other APIs, health and metrics; 0 chooses one"
+    )
     workers: int = Field(1, ge=1, le=256, description="gateway processes that share the ports; one a core")
     trusted_proxies: Annotated[list[_Network], NoDecode, BeforeValidator(_split)] = Field(
         [], description="networks (comma separated) whose word on the client IP is taken"

@@ -5,7 +5,8 @@ import hashlib
 import logging
 import re
 import time
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -18,11 +19,12 @@ from edgeproxy.calls import attribution
 from edgeproxy.calls.attribution import Found, Match, Route
 from edgeproxy.client_ip import ClientIP
 from edgeproxy.errors import Fault
+from edgeproxy.json_body import MalformedError, read_object, receive
 from edgeproxy.model import Account, read_number
 from edgeproxy.settings import Settings
 from edgeproxy.store import Store
 from edgeproxy.store.calls import Calls, Effect, Lease, Record
-from edgeproxy.store.functions import NotDurableError
+from edgeproxy.store.functions import NotDurableError, UncertainError
 from edgeproxy.telemetry import Counts
 
 PATH = "/calls"
@@ -113,6 +115,13 @@ class _Refusal(Exception):
         self.retry_after = retry_after
 
 
+@dataclass(slots=True)
+class _Offences:
+    """An IP's bad access tokens of a minute."""
+
+    count: int = 0
+
+
 class CallsAPI:
     """Serves `/calls…` of the manage port."""
 
@@ -122,13 +131,12 @@ class CallsAPI:
         self._counts = counts
         self._client_ip = ClientIP(settings.trusted_proxies, settings.client_ip_header)
         self._bad_tokens_most = settings.bad_logins_per_minute
-        self._bad_tokens: TTLCache[str, int] = TTLCache(_OFFENDERS_KEPT, _SHUT_OUT_S)
+        self._offences: TTLCache[str, _Offences] = TTLCache(_OFFENDERS_KEPT, _SHUT_OUT_S)
 
     # What calls ask -----------------------------------------------------------------------------------------------
 
-    async def lookup(self, account: Account, request: web.Request) -> dict[str, Any]:
+    async def lookup(self, account: Account, query: Mapping[str, str]) -> dict[str, Any]:
         """`GET /calls/lookup?number=&at=`: everyone whom the number may have been shown to at that moment."""
-        query = request.query
         errors = [f"{name}: there is no such parameter" for name in query if name not in ("number", "at")]
         number = _number(query.get("number", ""), account, errors)
         at_ms = None
@@ -145,13 +153,13 @@ class CallsAPI:
             raise _Refusal(404, f"number: {number} is none of this account's")
         return _shown(found, number, at_ms)
 
-    async def event(self, account: Account, request: web.Request) -> dict[str, Any]:
+    async def event(self, account: Account, body: bytes) -> dict[str, Any]:
         """`POST /calls`: takes in an event, in whatever order and however often it comes; `started` is told the route.
 
         What is known of a call is changed by comparing and setting, so of events at once none is lost. A call that has
         started and ended has a record, made once.
         """
-        event = await _read(Event, request)
+        event = _read(Event, body)
         errors: list[str] = []
         number = _number(event.number, account, errors) if event.number is not None else None
         caller = read_number(event.caller, account.region) if event.caller is not None else None
@@ -208,9 +216,9 @@ class CallsAPI:
         }
         return Record(known["started"], fields)
 
-    async def erase(self, account: Account, request: web.Request) -> dict[str, Any]:
+    async def erase(self, account: Account, body: bytes) -> dict[str, Any]:
         """`POST /calls/erase`: forgets a visitor, a session or a caller, and gives a receipt."""
-        erasure = await _read(Erasure, request)
+        erasure = _read(Erasure, body)
         errors: list[str] = []
         caller = _number(erasure.caller, account, errors, "caller") if erasure.caller is not None else ""
         if errors:
@@ -226,7 +234,7 @@ class CallsAPI:
         """Answer a request, whatever becomes of it."""
         headers: dict[str, str] = {}
         try:
-            methods = {
+            methods: dict[tuple[str, str], Callable[[Account, Any], Awaitable[dict[str, Any]]]] = {
                 ("GET", "/calls/lookup"): self.lookup,
                 ("POST", "/calls"): self.event,
                 ("POST", "/calls/erase"): self.erase,
@@ -240,13 +248,23 @@ class CallsAPI:
                 raise _Refusal(
                     405 if allowed else 404, "there is no such method" if allowed else "there is no such path"
                 )
-            status, tree = 200, await work(await self._authenticate(request), request)
+            ip = self._client_ip.find(request.remote, tuple(request.headers.getall(self._client_ip.header, ()))).counted
+            body = await receive(request.content, request.content_length, BODY_MOST, _BODY_S)
+            # After the body, lest a token serve that is revoked while the rest of it is held back.
+            account = await self._authenticate(request, ip)
+            status, tree = 200, await work(account, request.query if request.method == hdrs.METH_GET else body)
         except _Refusal as refusal:
             status, tree = refusal.status, {"errors": list(refusal.errors)}
             if refusal.retry_after is not None:
                 headers[str(hdrs.RETRY_AFTER)] = str(refusal.retry_after)
+        except MalformedError as malformed:
+            status, tree = 400, {"errors": [str(malformed)]}
+        except web.RequestPayloadError:
+            status, tree = 400, {"errors": ["the body is not in the encoding that it announces"]}
         except NotDurableError:
             status, tree = 503, {"errors": ["taken in, but not known to be safe on disk: send it again"]}
+        except UncertainError:
+            status, tree = 503, {"errors": ["it is not known whether this was taken in: send it again"]}
         except Fault as fault:
             status, tree = 503, {"errors": [f"{fault.text}: try again"]}
         except (web.HTTPException, asyncio.CancelledError):
@@ -257,11 +275,9 @@ class CallsAPI:
         self._counts.calls_request(status)
         return web.Response(status=status, body=orjson.dumps(tree), content_type="application/json", headers=headers)
 
-    async def _authenticate(self, request: web.Request) -> Account:
+    async def _authenticate(self, request: web.Request, ip: str) -> Account:
         """The account whose access token the request brings."""
-        lines = tuple(request.headers.getall(self._client_ip.header, ()))
-        ip = self._client_ip.find(request.remote, lines).counted
-        if self._bad_tokens.get(ip, 0) >= self._bad_tokens_most:
+        if (offences := self._offences.get(ip)) is not None and offences.count >= self._bad_tokens_most:
             raise _Refusal(429, "too many bad access tokens from this address", retry_after=_SHUT_OUT_S)
         tokens = request.headers.getall(_ACCESS_TOKEN, ())
         name = None
@@ -271,7 +287,9 @@ class CallsAPI:
         account = await self._store.account(name, time.monotonic() + _ACCOUNT_S) if name else None
         if account is None:
             if tokens:
-                self._bad_tokens[ip] = self._bad_tokens.get(ip, 0) + 1
+                if (offences := self._offences.get(ip)) is None:
+                    offences = self._offences[ip] = _Offences()  # setting it begins its minute
+                offences.count += 1
             raise _Refusal(401, f"{_ACCESS_TOKEN}: is missing or unknown")
         return account
 
@@ -283,19 +301,14 @@ def _number(text: str, account: Account, errors: list[str], name: str = "number"
     return number or ""
 
 
-async def _read(model: type[Any], request: web.Request) -> Any:
-    """The checked body; every fault is told at once."""
+def _read(model: type[Any], body: bytes) -> Any:
+    """The checked body; every fault is told at once.
+
+    Raises:
+        _Refusal, MalformedError.
+    """
     try:
-        async with asyncio.timeout(_BODY_S):
-            body = await request.read()
-    except TimeoutError:
-        raise _Refusal(400, f"the body did not arrive within {_BODY_S} s") from None
-    if len(body) > BODY_MOST:
-        raise _Refusal(400, f"the body is larger than {BODY_MOST} bytes")
-    try:
-        return model.model_validate(orjson.loads(body))
-    except orjson.JSONDecodeError:
-        raise _Refusal(400, "malformed JSON") from None
+        return model.model_validate(read_object(body))
     except ValidationError as invalid:
         errors = []
         for error in invalid.errors(include_url=False, include_input=False):

@@ -11,11 +11,11 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 from weakref import WeakValueDictionary
 
-import orjson
 from aiohttp import HttpVersion11, hdrs, web
 from cachetools import TTLCache
 from pydantic import ValidationError
 
+from edgeproxy import json_body
 from edgeproxy.client_ip import ClientIP
 from edgeproxy.errors import Fault
 from edgeproxy.model import Account
@@ -333,11 +333,9 @@ async def _body(request: web.Request, method: str) -> list[tuple[str, Any]]:
 
 def _json_fields(content: bytes) -> list[tuple[str, Any]]:
     try:
-        tree = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        raise Refusal(400, "malformed JSON") from None
-    if not isinstance(tree, dict):
-        raise Refusal(400, "the JSON is not an object")
+        tree = json_body.read_object(content)
+    except json_body.MalformedError as malformed:
+        raise Refusal(400, str(malformed)) from None
     if len(tree) > FIELDS_MOST:
         raise Refusal(400, f"the JSON has more than {FIELDS_MOST} fields")
     return [(name, _as_text(value)) for name, value in tree.items()]

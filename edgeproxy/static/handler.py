@@ -1,4 +1,4 @@
-"""Answers the static numbers API: token → body → limiter → points and number, in this order (CONTRACT §4)."""
+"""Answers the static numbers API: body → token → fields → limiter → points and number, in this order (CONTRACT §4)."""
 
 import asyncio
 import hmac
@@ -13,11 +13,12 @@ from cachetools import TTLCache
 
 from edgeproxy.client_ip import ClientIP
 from edgeproxy.errors import Fault
+from edgeproxy.json_body import receive
 from edgeproxy.model import Account, rate_limits
 from edgeproxy.settings import Settings
 from edgeproxy.static import wire
 from edgeproxy.store import Store
-from edgeproxy.store.functions import NotDurableError, RefusedError
+from edgeproxy.store.functions import NotDurableError, RefusedError, UncertainError
 from edgeproxy.store.static import Spent, Static, spent
 from edgeproxy.telemetry import Counts
 
@@ -63,6 +64,13 @@ class _Call:
     spent: Spent | None = None
 
 
+@dataclass(slots=True)
+class _Offences:
+    """An IP's bad access tokens of a minute."""
+
+    count: int = 0
+
+
 class StaticAPI:
     """Serves `PATH` of the manage port."""
 
@@ -72,18 +80,20 @@ class StaticAPI:
         self._counts = counts
         self._bad_tokens_most = settings.bad_logins_per_minute
         self._client_ip = ClientIP(settings.trusted_proxies, settings.client_ip_header)
-        self._bad_tokens: TTLCache[str, int] = TTLCache(_OFFENDERS_KEPT, _SHUT_OUT_S)
+        self._offences: TTLCache[str, _Offences] = TTLCache(_OFFENDERS_KEPT, _SHUT_OUT_S)
 
     async def answer(self, request: web.Request, call: _Call) -> bytes:
         """The body of a success: its path through this API.
 
         Raises:
-            _Refusal, RefusedError, Fault, NotDurableError.
+            _Refusal, wire.MalformedError, wire.InvalidError, RefusedError, Fault, NotDurableError, UncertainError.
         """
         method = request.match_info["method"]
         ip = self._client_ip.find(request.remote, tuple(request.headers.getall(self._client_ip.header, ()))).counted
+        body = await receive(request.content, request.content_length, wire.BODY_MOST, _BODY_S)
+        # After the body, lest a token serve that is revoked while the rest of it is held back.
         account = call.account = await self._authenticate(request, ip)
-        tree = wire.parse(await _body(request))
+        tree = wire.parse(body)
         match method:
             case "list":
                 numbers = wire.check_many(tree).phone_numbers
@@ -104,13 +114,15 @@ class StaticAPI:
     async def _authenticate(self, request: web.Request, ip: str) -> Account:
         """The account whose token and site these are."""
         tokens = request.headers.getall(_ACCESS_TOKEN, ())
-        if self._bad_tokens.get(ip, 0) >= self._bad_tokens_most:
+        if (offences := self._offences.get(ip)) is not None and offences.count >= self._bad_tokens_most:
             raise _Refusal(429, "too many bad access tokens from this address", retry_after=_SHUT_OUT_S)
         name = await self._static.account_of(tokens[0]) if len(tokens) == 1 and tokens[0] else None
         account = await self._store.account(name, time.monotonic() + _ACCOUNT_S) if name else None
         if account is None or account.site is None:
             if tokens:
-                self._bad_tokens[ip] = self._bad_tokens.get(ip, 0) + 1
+                if (offences := self._offences.get(ip)) is None:
+                    offences = self._offences[ip] = _Offences()  # setting it begins its minute
+                offences.count += 1
             raise _Refusal(401, f"{_ACCESS_TOKEN}: is missing or unknown")
         sites = request.headers.getall(_SITE_ID, ())
         if len(sites) != 1 or not hmac.compare_digest(sites[0].encode(errors="surrogateescape"), account.site.encode()):
@@ -140,6 +152,8 @@ class StaticAPI:
             response = _refuse(refusal)
         except wire.MalformedError as malformed:
             response = _refuse(_Refusal(400, str(malformed)))
+        except web.RequestPayloadError:
+            response = _refuse(_Refusal(400, "the body is not in the encoding that it announces"))
         except wire.InvalidError as invalid:
             response = _refuse(_Refusal(400, "the request is not valid", violations=invalid.violations))
         except RefusedError as refused:
@@ -147,6 +161,8 @@ class StaticAPI:
         except NotDurableError:
             text = "the change was made, but is not known to be safe on disk: look before you repeat it"
             response = _refuse(_Refusal(500, text))
+        except UncertainError:
+            response = _refuse(_Refusal(500, "it is not known whether the change was made: look before you repeat it"))
         except Fault as fault:
             response = _refuse(_Refusal(500, fault.text))
         except (web.HTTPException, asyncio.CancelledError):
@@ -159,14 +175,6 @@ class StaticAPI:
             response.headers.update(rate_limits(call.account, call.window_left, left.points_left, left.day_left_ms))
         self._counts.static_request(response.status)
         return response
-
-
-async def _body(request: web.Request) -> bytes:
-    try:
-        async with asyncio.timeout(_BODY_S):
-            return await request.read()
-    except TimeoutError:
-        raise wire.MalformedError(f"the body did not arrive within {_BODY_S} s") from None
 
 
 def _listed(number: str, parts: dict[str, Any]) -> dict[str, Any]:

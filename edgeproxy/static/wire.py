@@ -4,16 +4,20 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import orjson
 import phonenumbers
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
+from edgeproxy.json_body import MalformedError as MalformedError
+from edgeproxy.json_body import read_object
+
 BODY_MOST = 64 * 1024
 LISTED_MOST = 1000
+VIOLATIONS_MOST = 50
 PARTS = ("displayOptions", "redirectOptions", "poolName")  # of a number, in the order in which they are listed
 
 _OWN_DIGITS = re.compile(r"7[0-9]{10}")
 _DIGITS = re.compile(r"[1-9][0-9]{4,14}")
+_FAR_TOO_LONG_S = 1000  # stands for every time of four digits and more
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +26,6 @@ class Violation:
 
     field: str
     message: str
-
-
-class MalformedError(Exception):
-    """The body is no JSON object, or too large."""
 
 
 class InvalidError(Exception):
@@ -57,6 +57,8 @@ def _seconds(value: object) -> object:
     """A time as [S3] has it both ways: 30, or "30"."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,3}", value):
         return int(value)
+    if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{3,}", value):
+        return _FAR_TOO_LONG_S
     return value
 
 
@@ -131,8 +133,14 @@ class Many(_Object):
     phone_numbers: Annotated[list[Number], Field(alias="phoneNumbers", min_length=1, max_length=LISTED_MOST)]
 
 
+_NO_DISPLAY = dict.fromkeys(DisplayOptions.model_fields)
+
+
 def show(parts: dict[str, Any]) -> dict[str, Any]:
-    """A number's parts as `list` shows them; null for those that are not set."""
+    """A number's parts as `list` shows them; null for those that are not set.
+
+    A number in use always has a part, and `displayOptions: null` means free ([S3]): one in use shows them in any case.
+    """
     redirect = parts.get("redirectOptions")
     if redirect is not None:
         reserve = redirect["reserveRedirect"]
@@ -142,7 +150,7 @@ def show(parts: dict[str, Any]) -> dict[str, Any]:
             "reserveRedirect": reserve and reserve | {"reserveNumber": reserve["reserveNumber"].removeprefix("+")},
         }
     return {
-        "displayOptions": parts.get("displayOptions"),
+        "displayOptions": parts.get("displayOptions") or (_NO_DISPLAY if parts else None),
         "redirectOptions": redirect,
         "poolName": parts.get("poolName"),
     }
@@ -152,17 +160,11 @@ def parse(body: bytes) -> dict[str, Any]:
     """Read a body as a JSON object.
 
     Raises:
-        MalformedError: it is none.
+        MalformedError: it is none, or too large.
     """
     if len(body) > BODY_MOST:
         raise MalformedError(f"the body is larger than {BODY_MOST} bytes")
-    try:
-        tree = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise MalformedError("malformed JSON") from None
-    if not isinstance(tree, dict):
-        raise MalformedError("the JSON is not an object")
-    return tree
+    return read_object(body)
 
 
 def check_change(tree: dict[str, Any]) -> Change:
@@ -208,6 +210,9 @@ def _check(model: type[_Object], tree: dict[str, Any], more: list[Violation]) ->
             place = ".".join(str(step)[:64] for step in error["loc"])
             violations.append(Violation(place.encode(errors="replace").decode(), _why(error)))
     violations += more
+    if len(violations) > VIOLATIONS_MOST:
+        told = violations[: VIOLATIONS_MOST - 1]
+        violations = [*told, Violation("", f"{len(violations) - len(told)} more violations are not listed")]
     if violations:
         raise InvalidError(violations)
     return checked

@@ -368,7 +368,14 @@ async def test_forms_and_json(api: Api, content_type: str, body: str) -> None:
         ("customers", FORM, b"&".join(b"a%d=1" % n for n in range(201)), "the form has more than 200 fields"),
         ("customers", {"Content-Type": "application/json"}, b"{", "malformed JSON"),
         ("customers", {"Content-Type": "application/json"}, b"[" * 5000, "malformed JSON"),
-        ("customers", {"Content-Type": "application/json"}, b"[]", "the JSON is not an object"),
+        ("customers", {"Content-Type": "application/json"}, b"[]", "object"),
+        ("customers", {"Content-Type": "application/json"}, b'{"name":"a","name":"b","custnr":"1"}', "stands twice"),
+        (
+            "customers",
+            {"Content-Type": "application/json"},
+            b'{"custnr":"1","name":%b1%b}' % (b"[" * 900, b"]" * 900),
+            "name",
+        ),
         (
             "customers",
             {"Content-Type": "multipart/form-data; boundary=x"},

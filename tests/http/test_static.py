@@ -86,6 +86,11 @@ async def test_a_number_s_life(api: Api) -> None:
     assert (await api.show(FREE))["poolName"] is None
 
 
+async def test_a_number_in_use_without_display_options_shows_them_without_values(api: Api) -> None:
+    assert await api.status("create", {"phoneNumber": FREE, "poolName": "p"}) == 200
+    assert await api.show(FREE) == NOTHING | {"displayOptions": dict.fromkeys(DISPLAY), "poolName": "p"}
+
+
 async def test_numbers_that_are_none_of_the_site_s(api: Api) -> None:
     body = {"phoneNumber": "79991112233", "poolName": "x"}
     for method in ("update", "create"):

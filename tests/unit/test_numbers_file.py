@@ -74,6 +74,37 @@ def test_rows_of_yaml(tmp_path: Path) -> None:
     assert "phoneNumber: is required" in rows[2][1]
 
 
+def test_a_null_of_yaml_is_null_unless_it_is_quoted(tmp_path: Path) -> None:
+    content = (
+        "- {phoneNumber: 79990000001, poolName: null, displayOptions: {source: s, medium: ~, campaign: }}\n"
+        "- {phoneNumber: 79990000002, poolName: 'null', displayOptions: {source: \"~\", medium: ''}}\n"
+        "- {phoneNumber: 79990000003, poolName: null, redirectOptions: ~}\n"
+    )
+    (_, first), (_, second), (_, third) = read(tmp_path, content, "numbers.yaml")
+    none = dict.fromkeys(("medium", "campaign", "content", "keyword"))
+    assert first == {"displayOptions": {"source": "s", **none}}
+    assert second == {"displayOptions": {"source": "~", **none, "medium": ""}, "poolName": "null"}
+    assert third == ["at least one of displayOptions, redirectOptions, poolName is required"]
+
+
+def test_a_key_that_stands_twice_in_yaml_is_a_fault_with_its_line(tmp_path: Path) -> None:
+    content = (
+        "- phoneNumber: 79990000001\n"
+        "  poolName: one\n"
+        "  poolName: two\n"
+        "- phoneNumber: 79990000002\n"
+        "  displayOptions:\n"
+        "    source: a\n"
+        "    source: a\n"
+        "- {phoneNumber: 79990000003, poolName: p}\n"
+    )
+    assert read(tmp_path, content, "numbers.yaml") == [
+        (3, ["poolName: stands twice in one mapping"]),
+        (7, ["source: stands twice in one mapping"]),
+        (8, {"poolName": "p"}),
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -93,7 +124,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, m
 
 @pytest.mark.parametrize("name", ["numbers.csv", "numbers.yaml"])
 def test_what_is_written_is_read_back_the_same(tmp_path: Path, name: str) -> None:
-    bodies = [
+    bodies: list[dict[str, Any]] = [
         {"phoneNumber": "79990000001", "displayOptions": {"source": 'a,"b"', "medium": "é"}, "poolName": "Пул: 1"},
         {
             "phoneNumber": "493012345678",
@@ -103,6 +134,7 @@ def test_what_is_written_is_read_back_the_same(tmp_path: Path, name: str) -> Non
                 "reserveRedirect": {"reserveNumber": "74957654321", "reserveTimeOut": 45, "ignoreEarlyMedia": False},
             },
         },
+        {"phoneNumber": "79990000003", "poolName": "null"},
     ]
     changes = [wire.check_change(body) for body in bodies]
     shown = [{"phoneNumber": b["phoneNumber"], **wire.show(c.parts())} for b, c in zip(bodies, changes, strict=True)]

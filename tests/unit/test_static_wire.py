@@ -129,6 +129,9 @@ TABLE: list[tuple[str, dict[str, Any], list[tuple[dict[str, Any], str]]]] = [
             (without(reserve(), "redirectOptions", "reserveRedirect", "reserveTimeOut"), "is required"),
             (reserve(reserveTimeOut=9), "must be from 10 to 120 seconds"),
             (reserve(reserveTimeOut="121"), "must be from 10 to 120 seconds"),
+            (reserve(reserveTimeOut="99999"), "must be from 10 to 120 seconds"),
+            (reserve(reserveTimeOut="9" * 5000), "must be from 10 to 120 seconds"),
+            (reserve(reserveTimeOut=10**9), "must be from 10 to 120 seconds"),
             (reserve(reserveTimeOut=30.5), "must be whole seconds, as a number or a string"),
             (reserve(reserveTimeOut="30s"), "must be whole seconds, as a number or a string"),
             (reserve(reserveTimeOut=True), "must be whole seconds, as a number or a string"),
@@ -196,6 +199,23 @@ def test_all_violations_at_once_in_the_table_s_order() -> None:
     ]
 
 
+def test_of_more_than_fifty_violations_the_last_tells_how_many_more_there_are() -> None:
+    def extra(count: int) -> list[tuple[str, str]]:
+        return violations(body(**{f"x{i}": 1 for i in range(count)}))
+
+    text = "there is no such field"
+    assert extra(50) == [(f"x{i}", text) for i in range(50)]
+    assert extra(51) == [*((f"x{i}", text) for i in range(49)), ("", "2 more violations are not listed")]
+    assert extra(3000)[49:] == [("", "2951 more violations are not listed")]
+
+
+def test_a_number_in_use_is_told_from_a_free_one_by_its_display_options() -> None:
+    parts = wire.check_change({"phoneNumber": NUMBER, "poolName": "p"}).parts()
+    nulls = dict.fromkeys(("source", "medium", "campaign", "content", "keyword"))
+    assert wire.show(parts) == {"displayOptions": nulls, "redirectOptions": None, "poolName": "p"}
+    assert wire.show({})["displayOptions"] is None
+
+
 def test_the_trap_of_the_misspelt_key() -> None:
     """[S3] spells it `ptsnOptions`; who spells it right is understood, and who sends both is told."""
     spelt_right = body(redirectOptions={"redirectType": "PSTN", "pstnOptions": REDIRECT["ptsnOptions"]})
@@ -232,7 +252,9 @@ def test_what_is_not_sent_is_no_part() -> None:
     assert list(wire.check_change({"phoneNumber": NUMBER, "poolName": "p"}).parts()) == ["poolName"]
 
 
-@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"1", b'"x"', b"\xff", b"[" * 100_000, b" " * 65_537])
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b"[]", b"1", b'"x"', b"\xff", b"[" * 100_000, b" " * 65_537, b'{"a":1,"a":1}']
+)
 def test_what_is_no_body(raw: bytes) -> None:
     with pytest.raises(MalformedError):
         wire.parse(raw)

@@ -1,0 +1,144 @@
+"""Commands that change the store wait until it has the change for good, and tell when they do not know that it has."""
+
+from pathlib import Path
+from typing import Any
+
+import click.testing
+import pytest
+import redis
+
+from edgeproxy import cli
+from edgeproxy.store import functions, keys
+from edgeproxy.store.functions import NotDurableError, RefusedError, UncertainError
+from tests.conftest import DEMO
+
+NUMBERS = "phoneNumber,poolName\n79990000001,x\n"
+COMMANDS = [
+    ("load", "FILE"),
+    ("user", "add", "somebody", "--account", "demo"),
+    ("user", "remove", "leaver"),
+    ("numbers", "import", "--account", "demo", "NUMBERS"),
+]
+changing = pytest.mark.parametrize("command", COMMANDS, ids=[" ".join(command[:2]) for command in COMMANDS])
+
+
+def run(url: str, *arguments: str, replicas: int = 0) -> click.testing.Result:
+    settings = {"EDGEPROXY_STORE_URL": url, "EDGEPROXY_DURABLE_REPLICAS": str(replicas)}
+    return click.testing.CliRunner().invoke(cli.main, arguments, env=settings, input="a-password\n")
+
+
+@pytest.fixture
+def client(store_url: str) -> Any:
+    """The store with the demo's accounts and a user `leaver`; skips where the server cannot tell what is on disk."""
+    with redis.Redis.from_url(store_url, decode_responses=True) as client:
+        if not (client.execute_command("COMMAND", "INFO", "WAITAOF") and client.info("persistence")["aof_enabled"]):
+            pytest.skip("this server cannot tell what is on disk")
+        assert run(store_url, "load", str(DEMO)).exit_code == 0
+        assert run(store_url, "user", "add", "leaver", "--account", "demo").exit_code == 0
+        yield client
+
+
+def with_files(command: tuple[str, ...], directory: Path) -> list[str]:
+    files = {"FILE": DEMO.read_text().replace("demo-token", "other-token"), "NUMBERS": NUMBERS}
+    for name, content in files.items():
+        (directory / f"{name}.csv").write_text(content)
+    return [str(directory / f"{word}.csv") if word in files else word for word in command]
+
+
+@changing
+def test_a_command_waits_for_the_disk(client: Any, store_url: str, tmp_path: Path, command: tuple[str, ...]) -> None:
+    client.config_resetstat()
+    assert run(store_url, *with_files(command, tmp_path)).exit_code == 0
+    assert client.info("commandstats")["cmdstat_waitaof"]["calls"] == 1
+
+
+@changing
+def test_a_command_waits_for_replicas_and_tells_of_those_that_do_not_come(
+    client: Any, store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(functions, "_DURABLE_MS", 50)
+    result = run(store_url, *with_files(command, tmp_path), replicas=1)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert "EDGEPROXY_DURABLE_REPLICAS" in result.stderr
+
+
+def test_what_changes_nothing_waits_for_nothing(client: Any, store_url: str) -> None:
+    client.config_resetstat()
+    for command in (("load", "--dry-run", str(DEMO)), ("user", "list"), ("check",)):
+        assert run(store_url, *command, replicas=1).exit_code == 0
+    assert "cmdstat_waitaof" not in client.info("commandstats")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (RefusedError("no number"), "the store refused a change: no number"),
+        (NotDurableError(), "is not known to be safe on disk"),
+        (UncertainError(), "the store did not tell whether a change was made"),
+    ],
+)
+def test_a_failure_of_the_store_is_told_in_a_line(
+    capsys: pytest.CaptureFixture[str], error: Exception, text: str
+) -> None:
+    async def fails() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as exit_:
+        cli._run(fails())
+    assert exit_.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert text in line
+
+
+def test_a_removed_user_is_gone(client: Any, store_url: str) -> None:
+    assert run(store_url, "user", "remove", "leaver").stdout == "leaver is removed\n"
+    assert client.hkeys(keys.USERS) == []
+    result = run(store_url, "user", "remove", "leaver")
+    assert (result.exit_code, result.stderr) == (1, "there is no user leaver\n")
+
+
+# Exports --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["numbers.csv", "numbers.yaml"])
+def test_an_export_replaces_a_file_whole_and_keeps_its_mode(
+    client: Any, store_url: str, tmp_path: Path, name: str
+) -> None:
+    imported = tmp_path / "import.csv"
+    imported.write_text("phoneNumber,source,poolName\n79990000001,,Пул\n79990000002,s,\n", encoding="utf-8")
+    assert run(store_url, "numbers", "import", "--account", "demo", str(imported)).exit_code == 0
+    file, link = tmp_path / name, tmp_path / f"link-{name}"
+    file.write_text("before")
+    file.chmod(0o600)
+    link.symlink_to(file)
+    held = file.open()
+    assert run(store_url, "numbers", "export", "--account", "demo", str(link)).exit_code == 0
+    with held:
+        assert held.read() == "before"  # who has the old file open never sees half of the new one
+    assert link.is_symlink()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "Пул" in file.read_text(encoding="utf-8")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["import.csv", link.name, name])
+    again = run(store_url, "numbers", "import", "--account", "demo", str(file))
+    assert again.stdout == "0 put to use, 0 changed, 2 as they were, 0 refused\n"
+
+
+def test_an_export_that_fails_leaves_the_file_as_it_was(
+    client: Any, store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    file = tmp_path / "numbers.csv"
+    file.write_text("before")
+    with monkeypatch.context() as context:
+        context.setattr(Path, "write_text", full)
+        result = run(store_url, "numbers", "export", "--account", "demo", str(file))
+    assert (result.exit_code, result.stderr) == (1, f"{file}: No space left on device\n")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+def test_an_export_may_go_to_what_is_no_file(client: Any, store_url: str) -> None:
+    assert run(store_url, "numbers", "export", "--account", "demo", "/dev/null").exit_code == 0
+    assert Path("/dev/null").is_char_device()
