@@ -245,6 +245,13 @@ class AccountEntry(_Entry):
                 raise ValueError(f"the display text of {number} holds a character that cannot be shown")
         return displays
 
+    @model_validator(mode="after")
+    def _leases_known_while_they_live(self) -> Self:
+        for name, pool in self.pools.items():
+            if pool.max_ttl + pool.cooldown > self.leases_kept:
+                raise ValueError(f"leases_kept is shorter than max_ttl and cooldown of pool {name} together")
+        return self
+
     def config(self) -> dict[str, Any]:
         """What the store keeps of the account beside its numbers: `model.Account.from_config` reads it."""
         return {

@@ -1,4 +1,4 @@
-"""The command line: serve, demo, load, user, numbers, check, sign."""
+"""The command line: serve, demo, load, user, numbers, erase, export, simulate, pool, check, sign."""
 
 import asyncio
 import contextlib
@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,13 +22,15 @@ from edgeproxy import demo as demo_data
 from edgeproxy import settings as settings_module
 from edgeproxy.account_file import AccountFile, AccountFileError
 from edgeproxy.errors import Fault
-from edgeproxy.model import ACCOUNT_NAME, Account
+from edgeproxy.model import ACCOUNT_NAME, Account, read_number
 from edgeproxy.numbers_file import NumbersFileError
 from edgeproxy.partner import digest
 from edgeproxy.resolve import signature
 from edgeproxy.settings import Settings, SettingsError
+from edgeproxy.simulate import pool, simulate
 from edgeproxy.static import wire
 from edgeproxy.store import Store, StoreError, inventory
+from edgeproxy.store.calls import Calls, Receipt
 from edgeproxy.store.embedded import EmbeddedStore, EmbeddedStoreError
 from edgeproxy.store.functions import Functions, NotDurableError, RefusedError, UncertainError
 from edgeproxy.store.partner import Partner, User
@@ -214,6 +217,21 @@ def export_numbers(account: str, file: Path) -> None:
 
 
 @main.command()
+@click.option("--account", required=True, help="The account that has the records.")
+@click.option("--tracking-id", default="", help="A visitor, by the partner's id.")
+@click.option("--session-id", default="", help="One session.")
+@click.option("--caller", default="", help="A caller's phone number.")
+def erase(account: str, tracking_id: str, session_id: str, caller: str) -> None:
+    """Forget a visitor, a session or a caller: leases, visits, events of calls. Records of calls then name nobody."""
+    if sum(bool(value) for value in (tracking_id, session_id, caller)) != 1:
+        _fail("exactly one of --tracking-id, --session-id, --caller is needed")
+    settings = _settings()
+    receipt = _run(_erase(_store_url(settings), settings.durable_replicas, account, tracking_id, session_id, caller))
+    for name, count in asdict(receipt).items():
+        click.echo(f"{name}: {count}")
+
+
+@main.command()
 def check() -> None:
     """Tell whether settings, store, functions and time are right; exit status 1 if not."""
     settings = _settings()
@@ -253,6 +271,10 @@ def _write(file: Path, text: str) -> None:
         beside.replace(file)
     finally:
         beside.unlink(missing_ok=True)
+
+
+main.add_command(simulate)
+main.add_command(pool)
 
 
 def _settings(**overrides: Any) -> Settings:
@@ -360,6 +382,16 @@ async def _account(store: Store, name: str) -> Account:
     if account is None:
         raise StoreError(f"there is no account {name}")
     return account
+
+
+async def _erase(url: str, replicas: int, account_name: str, tracking_id: str, session_id: str, caller: str) -> Receipt:
+    async with Store(url) as store:
+        account = await _account(store, account_name)
+        number = read_number(caller, account.region) if caller else ""
+        if number is None:
+            raise StoreError(f"--caller: {caller!r} is not a phone number")
+        calls = Calls(store, replicas)
+        return await calls.erase(account, tracking_id=tracking_id, session_id=session_id, caller=number)
 
 
 async def _facts(url: str) -> Any:

@@ -13,7 +13,7 @@ from edgeproxy.static import handler, wire
 ABOUT = """\
 The static numbers API (CONTRACT §4): display options and redirect scenarios of numbers that an advertisement
 keeps. A body is JSON, whatever its `Content-Type`. Null is as good as not sent where it is taken; unknown fields are
-refused, and of a field that stands twice the last counts. A success spends its method's points; all else is free.
+refused, and so are fields that stand twice. A success spends its method's points; all else is free.
 """
 TAGS = {"static numbers": "Numbers in use, how reports show their calls, and where these go (CONTRACT §4)."}
 SECURITY: Tree = {
@@ -90,13 +90,13 @@ _METHODS: dict[str, tuple[type[BaseModel], str, str, str]] = {
         wire.Many,
         "Show numbers",
         "All of them, or none: one that is neither free nor in use as a static number is 404.",
-        "A record for each number that was asked for; a free number has nulls.",
+        "A record for each number that was asked for; `displayOptions` is null for a free number.",
     ),
 }
 
 # Status → its code, and when it is the answer.
 _ERRORS = {
-    "400": ("VALIDATION_ERROR", "The body is no JSON object, or wrong; then all violations are told at once."),
+    "400": ("VALIDATION_ERROR", "The body is no JSON object, or wrong; then all violations, at most 50, are told at once."),
     "401": ("UNAUTHORIZED", "`Access-Token` is missing or unknown."),
     "403": ("FORBIDDEN", "`SiteId` is missing, or not the access token's."),
     "404": ("NOT_FOUND", "A number is none of the site's, or it is listed and serves a pool or a source."),
@@ -207,6 +207,7 @@ def _listed() -> Tree:
         if "properties" in tree:
             tree["required"] = list(tree["properties"])
             waiting += tree["properties"].values()
+    schema["properties"]["displayOptions"]["properties"]["source"]["type"] = ["string", "null"]  # where none were set
     return schema | {"description": "A number with its parts; without any, it is free."}
 
 

@@ -142,3 +142,15 @@ def test_an_export_that_fails_leaves_the_file_as_it_was(
 def test_an_export_may_go_to_what_is_no_file(client: Any, store_url: str) -> None:
     assert run(store_url, "numbers", "export", "--account", "demo", "/dev/null").exit_code == 0
     assert Path("/dev/null").is_char_device()
+
+
+def test_erase_gives_a_receipt_and_takes_one_person_at_a_time(store_url: str) -> None:
+    assert run(store_url, "load", str(DEMO)).exit_code == 0
+    result = run(store_url, "erase", "--account", "demo", "--tracking-id", "me")
+    assert (result.exit_code, result.output.splitlines()) == (
+        0,
+        ["sessions: 0", "leases: 0", "visits: 0", "visitors: 0", "calls: 0"],
+    )
+    for arguments in ((), ("--tracking-id", "me", "--caller", "+49301234567"), ("--caller", "x")):
+        assert run(store_url, "erase", "--account", "demo", *arguments).exit_code == 1
+    assert run(store_url, "erase", "--account", "nobody", "--session-id", "x").exit_code == 1
