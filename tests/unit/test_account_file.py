@@ -166,6 +166,7 @@ def test_midnights_follow_the_time_zone(zone: str, hours: set[int]) -> None:
 
 
 def test_leases_are_known_while_they_can_live() -> None:
-    text = "accounts: {x: {secrets: [s], region: DE, leases_kept: 1h, pools: {p: {replaces: all, numbers: [+4930111]}}}}"
+    pool = "{p: {replaces: all, numbers: [+4930111]}}"
+    text = f"accounts: {{x: {{secrets: [s], region: DE, leases_kept: 1h, pools: {pool}}}}}"
     with pytest.raises(AccountFileError, match="leases_kept is shorter than max_ttl and cooldown of pool p together"):
         parse(text.encode())
