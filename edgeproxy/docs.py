@@ -188,7 +188,7 @@ class _Page:
             content = answer.get("content", {})
             what: list[str] = [_joined(map(_code, content), ", ")]
             schema: Tree = next((media["schema"] for media in content.values()), {})
-            if "$ref" in schema or "oneOf" in schema:
+            if "$ref" in schema or "oneOf" in schema or "items" in schema:
                 what.append(_joined(self._rules(schema), ", "))
             headers = [
                 _joined((f"`{name}`: ", _prose(header["description"])), "")
@@ -278,7 +278,11 @@ def _limits(schema: Tree) -> Iterator[str]:
             yield f"at most {schema[most]} {things}"
         elif least in schema:
             yield "not empty" if schema[least] == 1 else f"at least {schema[least]} {things}"
-    if "minimum" in schema:
+    if "minimum" in schema and "maximum" in schema:
+        yield f"{schema['minimum']} to {schema['maximum']}"
+    elif "maximum" in schema:
+        yield f"at most {schema['maximum']}"
+    elif "minimum" in schema:
         yield f"at least {schema['minimum']}"
     if "maxProperties" in schema:
         yield f"at most {schema['maxProperties']} members"

@@ -30,6 +30,7 @@ LEVELS = {
     "edgeproxy.demo": 4,
     "edgeproxy.supervisor": 4.5,
     "edgeproxy.simulate": 4.5,
+    "edgeproxy.export": 4.5,
     "edgeproxy.cli": 5,
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))

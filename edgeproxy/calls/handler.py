@@ -37,6 +37,8 @@ _ACCOUNT_S = 5
 _OFFENDERS_KEPT = 65_536
 _SHUT_OUT_S = 60
 _TRIES = 20  # at a call that others change at the same time
+_MOMENT_END_MS = 253_402_300_800_000  # the end of the year 9999
+_AHEAD_MS = 86_400_000  # that an event's clock may be ahead
 _CALL_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 
 
@@ -53,8 +55,8 @@ def _moment_ms(text: str) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     milliseconds = round(moment.timestamp() * 1000)
-    if milliseconds < 0:
-        raise ValueError("must be a time after 1970")
+    if not 0 <= milliseconds < _MOMENT_END_MS:
+        raise ValueError("must be a time from 1970 to 9999")
     return milliseconds
 
 
@@ -165,13 +167,16 @@ class CallsAPI:
         caller = read_number(event.caller, account.region) if event.caller is not None else None
         if errors:
             raise _Refusal(400, *errors)
-        at_ms = _moment_ms(event.at) if event.at is not None else await self._calls.now_ms()
+        now_ms = await self._calls.now_ms()
+        at_ms = _moment_ms(event.at) if event.at is not None else now_ms
+        if at_ms > now_ms + _AHEAD_MS:
+            raise _Refusal(400, "at: is more than a day ahead")
         for _ in range(_TRIES):
             before, known = await self._calls.known(account, event.call_id)
-            if event.event in known:
-                return _answer(event, known)
             if number is not None and known.get("number", number) != number:
                 raise _Refusal(400, f"number: the call {event.call_id} is on another number")
+            if event.event in known:
+                return _answer(event, known)
             after = known | {event.event: at_ms}
             if number is not None:
                 after["number"] = number

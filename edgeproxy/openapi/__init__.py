@@ -1,9 +1,9 @@
-"""The OpenAPI 3.1 document of what the gateway answers over HTTP (CONTRACT §1, §2, §3, §4, §6): a module an API."""
+"""The OpenAPI 3.1 document of what the gateway answers over HTTP (CONTRACT §1–§6): a module an API."""
 
 import functools
 
 from edgeproxy import __version__
-from edgeproxy.openapi import dynamic, partner, service, static
+from edgeproxy.openapi import calls, dynamic, partner, service, static
 from edgeproxy.openapi.tree import Tree
 
 _ABOUT = """\
@@ -17,21 +17,21 @@ serves this document; health is on both. `CONTRACT` names the project's wire con
 @functools.cache
 def document(version: str) -> Tree:
     """The document of a gateway whose partner API has that `version` in its paths; not to be changed."""
-    tags = {**dynamic.TAGS, **partner.TAGS, **static.TAGS, **service.TAGS}
+    tags = {**dynamic.TAGS, **partner.TAGS, **static.TAGS, **calls.TAGS, **service.TAGS}
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "edgeproxy",
             "version": __version__,
-            "description": "\n".join((_ABOUT, partner.ABOUT, static.ABOUT)),
+            "description": "\n".join((_ABOUT, partner.ABOUT, static.ABOUT, calls.ABOUT)),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/", "description": "the manage port"}],
         "tags": [{"name": name, "description": text} for name, text in tags.items()],
-        "paths": {**dynamic.paths(), **service.paths(), **partner.paths(version), **static.paths()},
+        "paths": {**dynamic.paths(), **service.paths(), **partner.paths(version), **static.paths(), **calls.paths()},
         "components": {
-            "schemas": {**dynamic.schemas(), **partner.schemas(), **static.schemas()},
-            "responses": {**partner.responses(), **static.responses()},
+            "schemas": {**dynamic.schemas(), **partner.schemas(), **static.schemas(), **calls.schemas()},
+            "responses": {**partner.responses(), **static.responses(), **calls.responses()},
             "securitySchemes": {**dynamic.SECURITY, **partner.SECURITY, **static.SECURITY},
         },
     }

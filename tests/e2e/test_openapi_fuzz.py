@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import jsonschema_rs
 import orjson
@@ -21,6 +22,9 @@ from requests.auth import HTTPDigestAuth
 from schemathesis.specs.openapi import checks
 
 from edgeproxy import openapi
+from edgeproxy.calls import handler as calls
+from edgeproxy.model import read_number
+from edgeproxy.openapi import calls as calls_api
 from edgeproxy.openapi import partner as partner_api
 from edgeproxy.partner.handler import METHODS
 from edgeproxy.partner.resources import LISTS
@@ -32,7 +36,7 @@ pytestmark = pytest.mark.slow
 
 Case = schemathesis.Case[Any]
 VERSION = "2.4.9"
-EXAMPLES = 15  # that are made up for an operation, beside those that its limits give
+EXAMPLES = 8  # that are made up for an operation, beside those that its limits give
 EXAMPLE_IDS = {name: partner_api._EXAMPLES[name] for name in ("customer_id", "source_id", "vm_greeting_id")}
 
 
@@ -51,7 +55,7 @@ CHECKS = [
     checks.response_headers_conformance,
     checks.response_schema_conformance,
 ]
-STATIC_CHECKS = CHECKS[1:]  # their test knows each status
+EXACT_CHECKS = CHECKS[1:]  # of tests that know each status
 
 
 def document() -> Any:
@@ -69,6 +73,8 @@ DOCUMENTED = schemathesis.openapi.from_dict(
 )
 API = DOCUMENTED.include(path_regex=f"^/{VERSION}/")
 STATIC_API = DOCUMENTED.include(path_regex=f"^{static.PATH}")
+CALL_ID = calls_api._EXAMPLES["Event"][0]["call_id"]
+CALLS_API = DOCUMENTED.include(path_regex=f"^{calls.PATH}")
 
 
 @dataclass
@@ -79,6 +85,8 @@ class Partner:
     session: requests.Session
     auth: HTTPDigestAuth
     _made: dict[str, dict[str, str]] = field(default_factory=dict)
+    _called: str = ""
+    _events: Iterator[int] = field(default_factory=itertools.count)
     _statics: Iterator[int] = field(default_factory=lambda: itertools.count(79_991_000_000))
     _ips: Iterator[int] = field(default_factory=lambda: itertools.count(int(IPv4Address("10.0.0.1"))))
 
@@ -102,6 +110,15 @@ class Partner:
             made = self.session.post(self.url + static.PATH + "create", json=body, headers=self.static_login())
             made.raise_for_status()
         return number
+
+    def called(self) -> str:
+        """A number in use as a static number, for calls."""
+        self._called = self._called or "+" + self.static_number("update")
+        return self._called
+
+    def call_id(self) -> str:
+        """The id of a call that three events in a row are of."""
+        return f"c-{next(self._events) // 3}"
 
     def static_login(self) -> dict[str, str]:
         """The demo site's headers, from a client IP that the limiter has not seen."""
@@ -202,7 +219,7 @@ def test_the_static_methods_take_what_the_document_says_and_nothing_else(case: C
         assert response.status_code == 405
         assert response.headers["allow"] == ["POST"]
         return
-    case.validate_response(response, checks=STATIC_CHECKS)
+    case.validate_response(response, checks=EXACT_CHECKS)
     # Of what was sent, not of the case: Schemathesis leaves out a header where the case is that it is missing.
     sent = response.request
     if "Access-Token" not in sent.headers:
@@ -228,6 +245,67 @@ def is_taken(operation: Any, body: str | bytes | None) -> bool:
 @functools.cache
 def rules(reference: str) -> jsonschema_rs.Draft202012Validator:
     return jsonschema_rs.Draft202012Validator({"$ref": reference, "components": document()["components"]})
+
+
+def aim_calls(case: Case, partner: Partner) -> None:
+    """Put a number of the account in the place of texts that the schema takes, few of which are one.
+
+    The documented example's call goes on for some events, lest all but the first of each kind be repeated ones.
+    """
+    sent = case.query if case.path.endswith("/lookup") else case.body
+    if isinstance(sent, dict):
+        texts = {name: value for name in ("number", "caller") if isinstance(value := sent.get(name), str)}
+        names = [name for name, text in texts.items() if 0 < len(text) <= 128]
+        sent.update(dict.fromkeys(names, partner.called()))
+        if sent.get("call_id") == CALL_ID:
+            sent["call_id"] = partner.call_id()
+
+
+def reads(sent: dict[str, Any]) -> bool:
+    """What no schema can tell: whether texts are moments and numbers."""
+    try:
+        if isinstance(sent.get("at"), str):
+            calls._moment_ms(sent["at"])
+    except ValueError:
+        return False
+    named = ("number",) if "event" in sent else ("number", "caller")
+    return all(read_number(sent[name], "DE") is not None for name in named if isinstance(sent.get(name), str))
+
+
+@CALLS_API.parametrize()
+def test_the_calls_api_takes_what_the_document_says_and_nothing_else(case: Case, partner: Partner) -> None:
+    """Once its numbers and moments are real, a request is taken if, and only if, the document takes it."""
+    aim_calls(case, partner)
+    response = case.call(partner.url, partner.session, {"Access-Token": "demo-token"})
+    if case.method != case.operation.method.upper():
+        assert response.status_code == 405
+        assert response.headers["allow"] == [case.operation.method.upper()]
+        return
+    case.validate_response(response, checks=EXACT_CHECKS)
+    # Of what was sent, not of the case, as with the static methods.
+    sent = response.request
+    if "Access-Token" not in sent.headers:
+        expected = 401
+    elif case.operation.method == "get":
+        expected = 200 if is_asked_for(case.operation, sent.url or "") else 400
+    else:
+        expected = 200 if is_taken(case.operation, sent.body) and reads(orjson.loads(sent.body or b"")) else 400
+    assert response.status_code == expected, (sent.url, sent.headers, sent.body, response.text)
+
+
+def is_asked_for(operation: Any, url: str) -> bool:
+    """Whether the document takes the query; of a parameter that stands twice the first counts."""
+    query = {
+        name: first
+        for name, (first, *_) in parse_qs(urlsplit(url).query, keep_blank_values=True, errors="replace").items()
+    }
+    parameters = {parameter["name"]: parameter for parameter in operation.definition.raw["parameters"]}
+    return (
+        query.keys() <= parameters.keys()
+        and all(name in query for name, parameter in parameters.items() if parameter["required"])
+        and all(jsonschema_rs.is_valid(parameters[name]["schema"], value) for name, value in query.items())
+        and reads(query | {"at": query["at"].replace(" ", "+")} if "at" in query else query)
+    )
 
 
 def test_json_of_any_depth_is_refused(partner: Partner) -> None:

@@ -166,7 +166,8 @@ async def test_sources_and_static_numbers(api: Api, desk: Desk) -> None:
         ("", 400, "number: is required"),
         ("?number=x", 400, "number: is not a phone number"),
         ("?number=%2B4930111&at=yesterday", 400, "at: must be a time"),
-        ("?number=%2B4930111&at=0001-01-01", 400, "at: must be a time after 1970"),
+        ("?number=%2B4930111&at=0001-01-01", 400, "at: must be a time from 1970 to 9999"),
+        ("?number=%2B4930111&at=9999-12-31T23:59:59-01:00", 400, "at: must be a time"),
         ("?number=%2B4930111&colour=red", 400, "colour: there is no such parameter"),
         ("?number=%2B4930111", 404, "number: +4930111 is none of this account's"),
     ],
@@ -289,6 +290,7 @@ async def test_a_static_number_s_scenario_routes_the_call(api: Api) -> None:
         ({"call_id": "c d", "event": "ended"}, "call_id: "),
         ({"call_id": "c", "event": "started", "number": "x"}, "number: is not a phone number"),
         ({"call_id": "c", "event": "ended", "at": "soon"}, "at: must be a time"),
+        ({"call_id": "c", "event": "ended", "at": "2027-01-01"}, "at: is more than a day ahead"),
         ({"call_id": "c", "event": "ended", "colour": "red"}, "colour: "),
     ],
 )
