@@ -22,6 +22,7 @@ from edgeproxy import demo as demo_data
 from edgeproxy import settings as settings_module
 from edgeproxy.account_file import AccountFile, AccountFileError
 from edgeproxy.errors import Fault
+from edgeproxy.export import export
 from edgeproxy.model import ACCOUNT_NAME, Account, read_number
 from edgeproxy.numbers_file import NumbersFileError
 from edgeproxy.partner import digest
@@ -273,6 +274,7 @@ def _write(file: Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
+main.add_command(export)
 main.add_command(simulate)
 main.add_command(pool)
 

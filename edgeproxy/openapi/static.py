@@ -96,7 +96,7 @@ _METHODS: dict[str, tuple[type[BaseModel], str, str, str]] = {
 
 # Status → its code, and when it is the answer.
 _ERRORS = {
-    "400": ("VALIDATION_ERROR", "The body is no JSON object, or wrong; then all violations, at most 50, are told at once."),
+    "400": ("VALIDATION_ERROR", "The body is no JSON object, or wrong; then its violations are told, at most 50."),
     "401": ("UNAUTHORIZED", "`Access-Token` is missing or unknown."),
     "403": ("FORBIDDEN", "`SiteId` is missing, or not the access token's."),
     "404": ("NOT_FOUND", "A number is none of the site's, or it is listed and serves a pool or a source."),

@@ -248,7 +248,9 @@ class Calls:
         )
 
     async def _erase_visits(self, name: str, sessions: set[str], tracking_id: str) -> int:
-        """Take visits out of their stream; what else an entry held is appended again, with the id it `replaces`."""
+        """Take visits out of their stream; what else an entry held, be it nothing, is appended again, with the id that it
+        `replaces`: so whoever reads the stream learns of it.
+        """
         erased = 0
         async for entry_id, fields in self._entries(keys.visits(name)):
             visits = orjson.loads(fields["visits"])
@@ -261,9 +263,8 @@ class Calls:
             if len(others) < len(visits):
                 erased += len(visits) - len(others)
                 async with self._client.pipeline(transaction=True) as transaction:
-                    if others:
-                        again = {"visits": orjson.dumps(others), "replaces": fields.get("replaces", entry_id)}
-                        transaction.xadd(keys.visits(name), again)  # type: ignore[arg-type]
+                    again = {"visits": orjson.dumps(others), "replaces": fields.get("replaces", entry_id)}
+                    transaction.xadd(keys.visits(name), again)  # type: ignore[arg-type]
                     transaction.xdel(keys.visits(name), entry_id)
                     await transaction.execute()
         return erased

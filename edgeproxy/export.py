@@ -1,0 +1,370 @@
+"""The command `edgeproxy export`: visits and events of calls as JSON Lines or Parquet, for a warehouse to take in."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, NoReturn, Protocol, Self
+
+import click
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from edgeproxy import settings as settings_module
+from edgeproxy.account_file import Duration
+from edgeproxy.errors import Fault
+from edgeproxy.settings import SettingsError
+from edgeproxy.store import Store, StoreError, streams
+from edgeproxy.store.calls import Calls
+from edgeproxy.store.embedded import EmbeddedStore
+
+_PATIENCE_S = 5
+_ROW_GROUP_BYTES = 32 * 1024 * 1024  # of Arrow's memory: a row group is written when it has so many
+_STEPS = 1000  # of the progress bar, for each stream
+
+_Row = dict[str, Any]
+
+# Columns and what they hold: a `moment` (epoch ms here), `text`, a `flag`, a `map` of texts, or `numbers`.
+_OF_ALL = {"time": "moment", "kind": "text"}
+_OF_A_VISIT = {
+    "trackingId": "text",
+    "type": "text",
+    "fullUrl": "text",
+    "fullReferrer": "text",
+    "parameters": "map",
+    "userAgent": "text",
+    "requestIpAddress": "text",
+}
+_OF_AN_EVENT = {
+    "call_id": "text",
+    "event": "text",
+    "at": "moment",
+    "number": "text",
+    "anum_md5": "text",
+    "session_id": "text",
+    "tracking_id": "text",
+    "source_id": "text",
+    "customer_id": "text",
+}
+_VISITS = _OF_ALL | {"session": "text", "new": "flag"} | _OF_A_VISIT | {"numbers": "numbers"}
+_CALLS = _OF_ALL | _OF_AN_EVENT
+_COLUMNS = {"visits": _VISITS, "calls": _CALLS, "all": _VISITS | _CALLS}
+
+
+class ExportError(Exception):
+    """Nothing was exported, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """A moment, epoch ms; or, with `ago`, so many ms before the store's time."""
+
+    ms: int
+    ago: bool
+
+    def at(self, now_ms: int) -> int:
+        """The moment, epoch ms."""
+        return max(0, now_ms - self.ms) if self.ago else self.ms
+
+
+def _read_when(text: str) -> When:
+    """Read a moment, or a time ago; `now` is no time ago.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if text == "now":
+        return When(0, ago=True)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        try:
+            return When(TypeAdapter(Duration).validate_python(text), ago=True)
+        except ValidationError:
+            raise ValueError(
+                f"{text!r} is neither a time such as 2026-01-31T23:59:59Z nor a time ago such as 1h"
+            ) from None
+    ms = round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    if ms < 0:
+        raise ValueError(f"{text!r} is before 1970")
+    return When(ms, ago=False)
+
+
+def _when(context: click.Context, option: click.Parameter, text: str) -> When:
+    try:
+        return _read_when(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, option) from None
+
+
+@click.command()
+@click.option("--account", required=True, help="The account whose visits and calls they are.")
+@click.option(
+    "--what", type=click.Choice(["visits", "calls", "all"]), default="all", show_default=True,
+    help="Visits, events of calls, or the ones after the others.",
+)  # fmt: skip
+@click.option(
+    "--from", "begin", metavar="WHEN", callback=_when, required=True,
+    help="The first moment: ISO 8601, in UTC where it does not say, or a time ago such as 1h.",
+)  # fmt: skip
+@click.option(
+    "--to", "end", metavar="WHEN", callback=_when, default="now", show_default=True,
+    help="The moment before which the last one was.",
+)  # fmt: skip
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
+def export(account: str, what: str, begin: When, end: When, file: Path) -> None:
+    """Write the visits and the events of calls between two moments, by the store's clock, to FILE.
+
+    FILE ends in .jsonl (JSON Lines; - writes them to standard output) or in .parquet. It is there whole or not at all:
+    what was there before is replaced at the end.
+    """
+    writer = _writer(file, what)
+    try:
+        counts = asyncio.run(_export(_store_url(), account, what, (begin, end), file, writer))
+    except asyncio.CancelledError:
+        click.echo("ended before all was written", err=True)
+        sys.exit(128 + signal.SIGTERM)
+    except (ExportError, SettingsError, StoreError) as error:
+        _fail(str(error))
+    except Fault as fault:
+        _fail(f"the store cannot be used: {fault.text}")
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise  # whoever read standard output has enough; click ends quietly
+        _fail(f"{file}: {error.strerror or error}")
+    told = " and ".join(f"{count} {_NAMES[kind][count != 1]}" for kind, count in counts.items())
+    click.echo(told, err=_is_stdout(file))
+
+
+_NAMES = {"visits": ("visit", "visits"), "calls": ("call event", "call events")}
+
+
+async def _export(
+    url: str, account: str, what: str, span: tuple[When, When], file: Path, writer: "_Opens"
+) -> dict[str, int]:
+    """Write the file; gives how many rows of each kind it has."""
+    # Ended by a signal, it clears away what it began; asyncio sees to SIGINT in the same way.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _this_task().cancel)
+    counts: dict[str, int] = {}
+    async with Store(url) as store:
+        if await store.account(account, time.monotonic() + _PATIENCE_S) is None:
+            raise ExportError(f"there is no account {account}")
+        now_ms = await Calls(store, None).now_ms()
+        begin_ms, end_ms = span[0].at(now_ms), min(now_ms, span[1].at(now_ms))  # later entries are yet to come
+        if begin_ms >= span[1].at(now_ms):
+            raise ExportError("--from is not before --to")
+        with _written_whole(file) as sink, writer(sink) as rows:
+            if what in ("visits", "all"):
+                pieces = streams.visits(store, account, begin_ms, end_ms)
+                counts["visits"] = await _copy(pieces, _visits, rows, "visits")
+            if what in ("calls", "all"):
+                pieces = streams.calls(store, account, begin_ms, end_ms)
+                counts["calls"] = await _copy(pieces, _calls, rows, "calls")
+    return counts
+
+
+async def _copy(
+    pieces: AsyncIterator[streams.Piece],
+    rows_of: Callable[[streams.Entry], Iterator[_Row]],
+    writer: "_Writer",
+    kind: str,
+) -> int:
+    """Write the rows of all pieces; gives how many there are."""
+    count = shown = 0
+    with click.progressbar(length=_STEPS, label=kind, file=sys.stderr) as bar:
+        async for piece in pieces:
+            if _this_task().cancelling():
+                raise asyncio.CancelledError  # which redis-py may have swallowed
+            rows = [row for entry in piece.entries for row in rows_of(entry)]
+            if rows:
+                writer.write(rows)
+                count += len(rows)
+            bar.update(int(piece.share * _STEPS) - shown)
+            shown = int(piece.share * _STEPS)
+        bar.update(_STEPS - shown)
+    return count
+
+
+def _this_task() -> "asyncio.Task[Any]":
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("not in a task")
+    return task
+
+
+# Rows -----------------------------------------------------------------------------------------------------------------
+
+
+def _visits(entry: streams.Entry) -> Iterator[_Row]:
+    for tree in orjson.loads(entry.text):
+        yield {
+            "time": entry.time_ms,
+            "kind": "visit",
+            "session": tree["session"],
+            "new": tree["new"],
+            **{name: tree["visit"].get(name) for name in _OF_A_VISIT},
+            "numbers": [
+                {"number_on_page": page, "number": number, "how": how}
+                for page, (number, how) in tree["numbers"].items()
+            ],
+        }
+
+
+def _calls(entry: streams.Entry) -> Iterator[_Row]:
+    event = orjson.loads(entry.text)
+    yield {"time": entry.time_ms, "kind": "call", **{name: event.get(name) for name in _OF_AN_EVENT}}
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+class _Writer(Protocol):
+    def write(self, rows: list[_Row]) -> None: ...
+
+
+_Opens = Callable[[IO[bytes]], contextlib.AbstractContextManager[_Writer]]
+
+
+def _writer(file: Path, what: str) -> _Opens:
+    """What writes such a file.
+
+    Raises:
+        ClickException: nothing does.
+    """
+    columns = _COLUMNS[what]
+    if _is_stdout(file) or file.suffix == ".jsonl":
+        return lambda sink: contextlib.nullcontext(_JSONLines(sink, columns))
+    if file.suffix == ".parquet":
+        try:
+            import pyarrow.parquet  # noqa: F401 - only the extra `export` installs it
+        except ImportError:
+            raise click.ClickException("a .parquet needs pyarrow: pip install 'edgeproxy[export]'") from None
+        return lambda sink: _Parquet(sink, columns)
+    raise click.BadParameter(f"{file} ends neither in .jsonl nor in .parquet", param_hint="'FILE'")
+
+
+class _JSONLines:
+    """One JSON object a line; moments are ISO 8601 in UTC."""
+
+    def __init__(self, sink: IO[bytes], columns: Mapping[str, str]) -> None:
+        self._sink = sink
+        self._moments = [name for name, kind in columns.items() if kind == "moment"]
+
+    def write(self, rows: list[_Row]) -> None:
+        """Append rows."""
+        for row in rows:
+            for name in self._moments:
+                if row.get(name) is not None:
+                    moment = datetime.fromtimestamp(row[name] / 1000, UTC).isoformat(timespec="milliseconds")
+                    row[name] = moment.replace("+00:00", "Z")
+        self._sink.write(b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows))
+
+
+class _Parquet:
+    """Typed columns, compressed; a column that rows of one kind lack is null in them. Use as a context manager."""
+
+    def __init__(self, sink: IO[bytes], columns: Mapping[str, str]) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        text = pyarrow.string()
+        types = {
+            "moment": pyarrow.timestamp("ms", tz="UTC"),
+            "text": text,
+            "flag": pyarrow.bool_(),
+            "map": pyarrow.map_(text, text),
+            "numbers": pyarrow.list_(pyarrow.struct([(name, text) for name in ("number_on_page", "number", "how")])),
+        }
+        self._arrow: Any = pyarrow
+        self._schema: Any = pyarrow.schema([(name, types[kind]) for name, kind in columns.items()])
+        self._maps = [name for name, kind in columns.items() if kind == "map"]
+        self._file: Any = pyarrow.parquet.ParquetWriter(sink, self._schema, compression="zstd")
+        self._batches: list[Any] = []  # of the next row group
+        self._size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            if self._batches:
+                self._write_group()
+            self._file.close()
+        else:  # or else it would be closed when its sink is
+            with contextlib.suppress(Exception):
+                self._file.close()
+
+    def write(self, rows: list[_Row]) -> None:
+        """Append rows."""
+        for row in rows:
+            for name in self._maps:
+                if row.get(name) is not None:
+                    row[name] = list(row[name].items())
+        batch = self._arrow.RecordBatch.from_pylist(rows, self._schema)
+        self._batches.append(batch)
+        self._size += batch.nbytes
+        if self._size >= _ROW_GROUP_BYTES:
+            self._write_group()
+
+    def _write_group(self) -> None:
+        table = self._arrow.Table.from_batches(self._batches)
+        self._file.write_table(table, row_group_size=max(1, table.num_rows))
+        self._batches, self._size = [], 0
+
+
+def _is_stdout(file: Path) -> bool:
+    return str(file) == "-"
+
+
+@contextlib.contextmanager
+def _written_whole(file: Path) -> Iterator[IO[bytes]]:
+    """A file that is there whole or not at all; what is no regular file, such as a pipe, is written to as it is."""
+    if _is_stdout(file):
+        yield sys.stdout.buffer
+        sys.stdout.flush()
+        return
+    if file.exists() and not file.is_file():
+        with file.open("wb") as sink:
+            yield sink
+        return
+    file = file.resolve()  # of a link, what it leads to is replaced
+    beside = file.with_name(f".edgeproxy-{os.getpid()}")
+    try:
+        with beside.open("xb") as sink:
+            if file.exists():
+                shutil.copymode(file, beside)
+            yield sink
+            sink.flush()
+            os.fsync(sink.fileno())
+        beside.replace(file)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+# The command's surroundings -------------------------------------------------------------------------------------------
+
+
+def _store_url() -> str:
+    settings = settings_module.load()
+    if settings.store_url is not None:
+        return settings.store_url.get_secret_value()
+    url = EmbeddedStore.running_url(settings.data_dir / "store")
+    if url is None:
+        raise ExportError("EDGEPROXY_STORE_URL is not set, and no embedded store runs (start it with: edgeproxy serve)")
+    return url
+
+
+def _fail(text: str) -> NoReturn:
+    click.echo(text, err=True)
+    sys.exit(1)
