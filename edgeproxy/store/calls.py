@@ -248,8 +248,9 @@ class Calls:
         )
 
     async def _erase_visits(self, name: str, sessions: set[str], tracking_id: str) -> int:
-        """Take visits out of their stream; what else an entry held, be it nothing, is appended again, with the id that it
-        `replaces`: so whoever reads the stream learns of it.
+        """Take visits out of their stream.
+
+        What else an entry held, be it nothing, is appended again with the id that it `replaces`, for readers to learn it.
         """
         erased = 0
         async for entry_id, fields in self._entries(keys.visits(name)):
