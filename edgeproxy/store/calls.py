@@ -250,7 +250,7 @@ class Calls:
     async def _erase_visits(self, name: str, sessions: set[str], tracking_id: str) -> int:
         """Take visits out of their stream.
 
-        What else an entry held, be it nothing, is appended again with the id that it `replaces`, for readers to learn it.
+        What else an entry held, be it nothing, is appended again with the id that it `replaces`: readers go by that.
         """
         erased = 0
         async for entry_id, fields in self._entries(keys.visits(name)):
