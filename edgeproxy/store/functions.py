@@ -121,7 +121,7 @@ class Functions:
             self._proof_asked = time.monotonic()
             with self.faults():
                 info = await self._client.info("persistence")
-                known = await self._client.execute_command("COMMAND", "INFO", "WAITAOF")  # type: ignore[no-untyped-call]
+                known = await self._client.execute_command("COMMAND LIST", "FILTERBY", "PATTERN", "waitaof")  # type: ignore[no-untyped-call]
             if known and info.get("aof_enabled"):
                 self._proof = ("WAITAOF", 1, self._replicas, _DURABLE_MS)
             else:

@@ -91,7 +91,7 @@ async def test_an_import_that_was_interrupted_goes_on(
 
 
 async def test_waiting_for_the_last_write_is_waiting_for_all(desk: Desk) -> None:
-    known = await desk.redis.execute_command("COMMAND", "INFO", "WAITAOF")
+    known = await desk.redis.execute_command("COMMAND LIST", "FILTERBY", "PATTERN", "waitaof")
     if not (known and (await desk.redis.info("persistence"))["aof_enabled"]):
         pytest.skip("this server cannot tell what is on disk")
     await desk.redis.config_resetstat()
