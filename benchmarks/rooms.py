@@ -23,6 +23,7 @@ from edgeproxy.model import Account, read_number, show_number
 from edgeproxy.resolve import signature, wire
 from edgeproxy.settings import Settings
 from edgeproxy.store import Ask, Store, keys
+from edgeproxy.store.libraries import function_name
 
 SIZES = (1, 32, 256)
 _SLICE_S = 0.05  # how long a room is run for one repeat
@@ -186,7 +187,7 @@ def _account_rooms(client: "redis.Redis", repeats: int, advance: Callable[[], No
                 ("ep1_disclaim", (1, keys.OWNERS, name, orjson.dumps(numbers))),
             ):
                 client.config_resetstat()
-                client.execute_command("FCALL", function, *arguments)  # type: ignore[no-untyped-call]
+                client.execute_command("FCALL", function_name(function), *arguments)  # type: ignore[no-untyped-call]
                 found[function].append(_function_us(client, 1))
         rows += [_row(function, size, values) for function, values in found.items()]
         for _ in range(3):

@@ -64,7 +64,7 @@ def account_tree(pool: int, first: int = 0, overflow: str = "original") -> dict[
 async def load_accounts(store_url: str, accounts: dict[str, dict[str, Any]]) -> None:
     """Bring accounts into a store, the way `edgeproxy load` does."""
     async with Store(store_url) as store:
-        await store.load_functions(replace=True)
+        await store.load_functions(alone=True)
         names = iter(accounts)
         while part := list(islice(names, 500)):
             file = AccountFile.model_validate({"accounts": {name: accounts[name] for name in part}})

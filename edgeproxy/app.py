@@ -65,7 +65,14 @@ class Gateway:
         self._settings = settings
         self._edge, self._manage = edge, manage
         self._board, self._counts = board, board.row(worker)
-        self._store = Store(store_url, clock=clock, on_batch=self._counts.batch, on_up=self._counts.store_up)
+        self._store = Store(
+            store_url,
+            clock=clock,
+            lease_replicas=settings.lease_replicas,
+            on_batch=self._counts.batch,
+            on_up=self._counts.store_up,
+            on_fault=self._counts.store_fault,
+        )
         self._draining = asyncio.Event()
 
     async def run(self, supervisor: int, on_handled: Callable[[], object]) -> None:

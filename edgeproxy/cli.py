@@ -30,7 +30,7 @@ from edgeproxy.resolve import signature
 from edgeproxy.settings import Settings, SettingsError
 from edgeproxy.simulate import pool, simulate
 from edgeproxy.static import wire
-from edgeproxy.store import Store, StoreError, inventory
+from edgeproxy.store import Store, StoreError, inventory, keys
 from edgeproxy.store.calls import Calls, Receipt
 from edgeproxy.store.embedded import EmbeddedStore, EmbeddedStoreError
 from edgeproxy.store.functions import Functions, NotDurableError, RefusedError, UncertainError
@@ -237,22 +237,19 @@ def check() -> None:
     """Tell whether settings, store, functions and time are right; exit status 1 if not."""
     settings = _settings()
     click.echo("settings: good")
-    started = time.time()
-    facts = _run(_facts(_store_url(settings)))
-    host_ms = (started + time.time()) / 2 * 1000
     wrong = 0
-    click.echo(f"store: {facts.server}")
-    if not facts.durable:
-        click.echo("store: keeps no append-only file; what it holds is gone when it stops")
-    for name, ours in facts.functions.items():
-        verdict = {True: "loaded", None: "not loaded yet; serve loads it", False: "ANOTHER RELEASE'S CODE"}[ours]
-        wrong += ours is False
-        click.echo(f"functions {name}: {verdict}")
-    skew_ms = round(host_ms - facts.time_ms)
-    wrong += abs(skew_ms) > _SKEW_MOST_MS
-    click.echo(
-        f"time: host and store are {abs(skew_ms)} ms apart" + (", TOO FAR" if abs(skew_ms) > _SKEW_MOST_MS else "")
-    )
+    for server in _run(_facts(_store_url(settings))):
+        place = f"store {server.place}" if server.place else "store"
+        click.echo(f"{place}: {server.product}")
+        if not server.durable:
+            click.echo(f"{place}: keeps no append-only file; what it holds is gone when it stops")
+        for name, loaded in server.functions.items():
+            click.echo(f"{place}: functions {name}: {'loaded' if loaded else 'not loaded yet; serve loads them'}")
+        for name in server.others:
+            click.echo(f"{place}: functions {name}: another release's (FUNCTION DELETE {name} once that is gone)")
+        apart_ms = abs(round(server.ahead_ms))
+        wrong += apart_ms > _SKEW_MOST_MS
+        click.echo(f"{place}: its clock is {apart_ms} ms from this host's{', TOO FAR' * (apart_ms > _SKEW_MOST_MS)}")
     if wrong:
         sys.exit(1)
 
@@ -331,7 +328,7 @@ def _run(work: Any) -> Any:
 async def _prepare(url: str, accounts: AccountFile | None) -> None:
     """Put functions, and accounts if given, into an embedded store, which no other release shares."""
     async with Store(url) as store:
-        await store.load_functions(replace=True)
+        await store.load_functions(alone=True)
         if accounts is not None:
             await inventory.apply(store, await inventory.compare(store, accounts))
             await demo_data.fill(store)
@@ -342,7 +339,8 @@ async def _load(url: str, accounts: AccountFile, dry_run: bool, replicas: int) -
         changes = await inventory.compare(store, accounts)
         if not dry_run:
             await inventory.apply(store, changes)
-            await Functions(store, replicas).flush()  # lest a revoked secret or token come back after a crash
+            names = [keys.account(change.account) for change in changes] + [keys.ACCOUNTS, keys.OWNERS, keys.TOKENS]
+            await Functions(store, replicas).flush(*names)  # lest a revoked secret or token come back after a crash
         return changes
 
 
@@ -355,13 +353,13 @@ async def _save_user(url: str, name: str, user: User, replicas: int) -> None:
     async with Store(url) as store:
         await _account(store, user.account)
         await Partner(store).save_user(name, user)
-        await Functions(store, replicas).flush()
+        await Functions(store, replicas).flush(keys.USERS)
 
 
 async def _remove_user(url: str, name: str, replicas: int) -> bool:
     async with Store(url) as store:
         removed = await Partner(store).remove_user(name)
-        await Functions(store, replicas).flush()
+        await Functions(store, replicas).flush(keys.USERS)
         return removed
 
 

@@ -156,9 +156,10 @@ async def _export(
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _this_task().cancel)
     counts: dict[str, int] = {}
     async with Store(url) as store:
-        if await store.account(account, time.monotonic() + _PATIENCE_S) is None:
+        known = await store.account(account, time.monotonic() + _PATIENCE_S)
+        if known is None:
             raise ExportError(f"there is no account {account}")
-        now_ms = await Calls(store, None).now_ms()
+        now_ms = await Calls(store, None).now_ms(known)
         begin_ms, end_ms = span[0].at(now_ms), min(now_ms, span[1].at(now_ms))  # later entries are yet to come
         if begin_ms >= span[1].at(now_ms):
             raise ExportError("--from is not before --to")

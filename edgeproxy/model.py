@@ -200,11 +200,13 @@ class Account:
         return [int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000) for day in days]
 
 
-def rate_limits(account: Account, window_left: int, points_left: int, day_left_ms: int) -> dict[str, str]:
-    """The headers `RateLimit-Policy` and `RateLimit`: what is left of the second's requests and of the day's points."""
+def rate_limits(account: Account, window_left: int, points_left: int | None, day_left_ms: int) -> dict[str, str]:
+    """The headers `RateLimit-Policy` and `RateLimit`: what is left of the second's requests, and of the day's points
+    unless that is not known (None)."""
+    points = "" if points_left is None else f', "points";r={points_left};t={-(-day_left_ms // 1000)}'
     return {
         "RateLimit-Policy": f'"ip";q={account.per_second};w=1, "points";q={account.points_daily};w=86400',
-        "RateLimit": f'"ip";r={window_left};t=1, "points";r={points_left};t={-(-day_left_ms // 1000)}',
+        "RateLimit": f'"ip";r={window_left};t=1{points}',
     }
 
 

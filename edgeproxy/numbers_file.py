@@ -17,7 +17,7 @@ import yaml
 from edgeproxy.account_file import repeated_keys, texts
 from edgeproxy.model import Account
 from edgeproxy.static import wire
-from edgeproxy.store import Store
+from edgeproxy.store import Store, keys
 from edgeproxy.store.functions import Functions, RefusedError
 from edgeproxy.store.static import Static
 
@@ -176,7 +176,7 @@ async def bring_in(
                 report.counts[what] += 1
             except RefusedError as refused:
                 report.refused.append((line, f"phoneNumber: {_REFUSED[refused.why]}"))
-        await functions.flush()
+        await functions.flush(keys.account(account.name))
         done(len(some))
     report.refused.sort()
     return report

@@ -9,7 +9,6 @@ import ssl
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -19,6 +18,8 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+
+from edgeproxy.store_url import StoreURL
 
 PREFIX = "EDGEPROXY_"
 _CONFIG = PREFIX + "CONFIG"  # names the TOML file
@@ -51,8 +52,7 @@ class Settings(BaseSettings):
     )
 
     store_url: SecretStr | None = Field(
-        None,
-        description="`redis://`, `rediss://` or `unix://` URL of the store; without it, the embedded store",
+        None, description="URL of the store, see *Stores*; without it, the embedded store"
     )
     data_dir: Path = Field(default_factory=_data_dir, description="where the embedded store keeps its append-only file")
     host: str = Field("0.0.0.0", description="address of the edge port")  # noqa: S104 - visitors come from outside
@@ -91,19 +91,16 @@ class Settings(BaseSettings):
     durable_replicas: int = Field(
         0, ge=0, le=10, description="replicas that must have a partner's write before it is acknowledged"
     )
+    lease_replicas: int = Field(
+        0, ge=0, le=10, description="replicas that must have what a visitor's request wrote before it is answered"
+    )
     access_log: bool = Field(False, description="a JSON line to stdout for each request")
 
     @field_validator("store_url")
     @classmethod
     def _known_scheme(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None:
-            try:
-                parts = urlsplit(url.get_secret_value())
-                known = parts.scheme in ("redis", "rediss", "unix") and (parts.port or True)
-            except ValueError:
-                known = False
-            if not known:
-                raise ValueError("expected redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH")
+            StoreURL.parse(url.get_secret_value())
         return url
 
     @model_validator(mode="after")

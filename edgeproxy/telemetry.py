@@ -23,6 +23,11 @@ from edgeproxy.errors import Kind
 
 OUTCOMES = ("success", *(kind.label for kind in Kind))
 EVENTS = ("granted", "renewed", "recycled", "original", "shared", "source")
+# Why a call of the store failed.
+STORE_FAULTS = (
+    "timeout", "unreachable", "denied", "memory", "readonly", "disk", "replicas", "loading", "cluster", "empty",
+    "other",
+)  # fmt: skip
 LATENCY_MS = (1, 2, 3, 5, 7.5, 10, 15, 20, 30, 40, 50, 60, 100)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -43,6 +48,7 @@ _CELLS = (
     *(f"partner:{status}" for status in PARTNER_STATUSES),
     *(f"static:{status}" for status in STATIC_STATUSES),
     *(f"calls:{status}" for status in CALLS_STATUSES),
+    *(f"store_fault:{fault}" for fault in STORE_FAULTS),
     "crawlers",
     "from_memory",
     "unread_bodies",
@@ -112,6 +118,12 @@ class Board:
         for status in CALLS_STATUSES:
             calls.add_metric([str(status)], self.total(f"calls:{status}"))
         yield calls
+        faults = CounterMetricFamily(
+            "edgeproxy_store_faults", "Calls of the store that failed, by why.", labels=["fault"]
+        )
+        for fault in STORE_FAULTS:
+            faults.add_metric([fault], self.total(f"store_fault:{fault}"))
+        yield faults
         yield CounterMetricFamily("edgeproxy_worker_starts", "Worker processes started.", value=self.total("starts"))
         yield GaugeMetricFamily("edgeproxy_workers", "Worker processes of this node.", value=self.workers)
         yield GaugeMetricFamily(
@@ -169,6 +181,10 @@ class Counts:
     def calls_request(self, status: int) -> None:
         """Count a request of the calls API that was answered with one of `CALLS_STATUSES`."""
         self._cells[_AT[f"calls:{status}"]] += 1
+
+    def store_fault(self, fault: str) -> None:
+        """Count a call of the store that failed with one of `STORE_FAULTS`."""
+        self._cells[_AT[f"store_fault:{fault}"]] += 1
 
     def add(self, name: str) -> None:
         """Count one of `crawlers`, `from_memory`, `unread_bodies`, `starts`."""

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import itertools
 import os
 import re
@@ -12,8 +13,6 @@ import aiohttp
 import hypothesis
 import orjson
 import pytest
-import redis
-import redis.asyncio
 
 from edgeproxy import account_file, telemetry
 from edgeproxy.app import Gateway
@@ -24,6 +23,7 @@ from edgeproxy.store import Ask, Resolution, Store, inventory, keys
 from edgeproxy.store.embedded import EmbeddedStore
 from edgeproxy.supervisor import listen
 from edgeproxy.telemetry import Board
+from tests.servers import async_client_of, client_of, cluster, on_primaries, watched
 
 # The first run on a machine builds Hypothesis' tables of Unicode, and noisy machines pause: neither is a failure.
 hypothesis.settings.register_profile(
@@ -45,25 +45,38 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def store_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of the store under test; EDGEPROXY_TEST_STORE_URL names one that is empty and may be flushed."""
+    """The URL of the store under test.
+
+    EDGEPROXY_TEST_STORE_URL names one that is empty and may be flushed; else one is started: an embedded store, or with
+    EDGEPROXY_TEST_STORE=cluster, or =sentinel, several servers.
+    """
     if url := os.environ.get("EDGEPROXY_TEST_STORE_URL"):
-        with redis.Redis.from_url(url) as client:
+        with client_of(url) as client:
             assert client.dbsize() == 0, "the store under test is flushed by the tests, and it is not empty"
         yield url
         return
-    with EmbeddedStore(tmp_path_factory.mktemp("store")) as embedded:
-        yield embedded.url
+    directory = tmp_path_factory.mktemp("store")
+    match os.environ.get("EDGEPROXY_TEST_STORE"):
+        case "cluster":
+            with cluster(directory) as nodes:
+                yield nodes.url
+        case "sentinel":
+            with watched(directory) as nodes:
+                yield nodes.url
+        case _:
+            with EmbeddedStore(directory) as embedded:
+                yield embedded.url
 
 
 @pytest.fixture
 def store_url(store_server: str) -> Iterator[str]:
     """An empty store; after the test, every key in it must have a TTL or a declared reason to last."""
-    with redis.Redis.from_url(store_server, decode_responses=True) as client:
-        client.flushall()
-        client.function_flush()
+    with client_of(store_server) as client:
+        on_primaries(client, "FLUSHALL")
+        on_primaries(client, "FUNCTION FLUSH")
         yield store_server
         check_keys(client)
-        client.flushall()
+        on_primaries(client, "FLUSHALL")
 
 
 def check_keys(client: Any) -> None:
@@ -101,11 +114,13 @@ class Desk:
     store: Store
     clock: Clock
     _ips: Iterator[int]
+    redis: Any = None  # a client of the store, for looking at keys
 
-    @property
-    def redis(self) -> Any:
-        """The store's client, for looking at keys."""
-        return self.store.calm
+    @contextlib.contextmanager
+    def servers(self) -> Iterator[Any]:
+        """A synchronous client of the store, for `tests.servers`' looks at all of its servers."""
+        with client_of(self.store._url) as client:
+            yield client
 
     async def load(self, text: str | Path) -> list[inventory.Change]:
         file = account_file.read(text) if isinstance(text, Path) else account_file.parse(text.encode())
@@ -160,7 +175,8 @@ def far() -> float:
 async def desk(store_url: str, clock: Clock) -> AsyncIterator[Desk]:
     async with Store(store_url, clock=clock) as store:
         await store.load_functions()
-        yield Desk(store, clock, itertools.count(1))
+        async with async_client_of(store_url) as client:
+            yield Desk(store, clock, itertools.count(1), client)
 
 
 @dataclass

@@ -12,7 +12,8 @@ PACKAGE = Path(edgeproxy.__file__).parent
 LEVELS = {
     "edgeproxy": 0,
     "edgeproxy.errors": 0,
-    "edgeproxy.settings": 0,
+    "edgeproxy.store_url": 0,
+    "edgeproxy.settings": 0.5,
     "edgeproxy.model": 0,
     "edgeproxy.account_file": 0.5,
     "edgeproxy.telemetry": 1,

@@ -1,6 +1,5 @@
 """The servers that are compared: the gateway and its peers, how each is started, checked and stopped."""
 
-import asyncio
 import contextlib
 import http.client
 import json
@@ -26,7 +25,7 @@ from benchmarks.workload import Target
 from edgeproxy.model import Account
 from edgeproxy.resolve import signature
 from edgeproxy.store import Ask
-from edgeproxy.store.batching import Batcher
+from edgeproxy.store.batching import _Batch, _Plan
 from edgeproxy.store.embedded import EmbeddedStore
 
 GATEWAY, BARE, NGINX, FASTAPI = "edgeproxy", "aiohttp alone", "nginx + Lua", "FastAPI"
@@ -156,10 +155,10 @@ def site(store_url: str, target: Target, budget_ms: int) -> dict[str, Any]:
     """
     account = workload.read_account(store_url, target.account)
     ask = Ask("192.0.2.1", "SESSION", "VISITOR", False, (("+493015981100", 0),), b'{"a":1}')
-    name, function, count, *rest = asyncio.run(_command(account, ask))
+    name, function, count, *rest = _command(account, ask)
     names, arguments = rest[:count], rest[count:]
     if (
-        (name, function) != ("FCALL", "ep1_resolve")
+        name != "FCALL"
         or arguments[3:] != ["192.0.2.1", 3, ask.visit, 1, "+493015981100", 1]
         or not str(names[-3]).endswith(":SESSION")
         or not str(names[-1]).endswith(":VISITOR")
@@ -171,6 +170,7 @@ def site(store_url: str, target: Target, budget_ms: int) -> dict[str, Any]:
         "account": account.name,
         "secret": target.key,
         "keys": names[:-3],
+        "function": function,
         "session_prefix": str(names[-3]).removesuffix("SESSION"),
         "visitor_prefix": str(names[-1]).removesuffix("VISITOR"),
         "head": arguments[1].decode(),
@@ -182,17 +182,12 @@ def site(store_url: str, target: Target, budget_ms: int) -> dict[str, Any]:
     }
 
 
-async def _command(account: Account, ask: Ask) -> tuple[Any, ...]:
+def _command(account: Account, ask: Ask) -> tuple[Any, ...]:
     """What the gateway sends to the store for one request."""
-    commands: list[tuple[Any, ...]] = []
-
-    async def call(batch: list[tuple[Any, ...]]) -> list[bytes | None]:
-        commands.extend(batch)
-        return [None] * len(batch)
-
-    batcher = Batcher(call, clock=lambda: 0, on_batch=lambda _size, _events: None)
-    await batcher.resolve(account, ask, time.monotonic() + _START_S)
-    return commands[0]
+    plan = _Plan(account, int(time.time() * 1000), account.costs["numbers"], limited_before=False)
+    batch = _Batch(plan)
+    batch.asks.append(ask)
+    return batch.command(0, 0)
 
 
 # Peers -------------------------------------------------------------------------------------------------------------

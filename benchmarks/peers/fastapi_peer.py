@@ -111,7 +111,7 @@ class Peer:
             request.client.host if request.client else None, tuple(request.headers.getlist("x-forwarded-for"))
         )
         raw = await self._redis.execute_command(  # type: ignore[no-untyped-call]
-            "FCALL", "ep1_resolve", len(names), *names, 0, site["head"], 0,
+            "FCALL", site["function"], len(names), *names, 0, site["head"], 0,
             client.counted, how, visit, len(row_pages) // 2, *row_pages,
         )  # fmt: skip
         reply = orjson.loads(raw)

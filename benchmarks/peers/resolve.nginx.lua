@@ -247,7 +247,7 @@ return function()
   local store = redis:new()
   store:set_timeout(site.budget_ms)
   if not store:connect(SOCKET) then return refuse(500, "Store unavailable") end
-  local raw, failure = store:fcall("ep1_resolve", count, unpack(names, 1, count + 7 + #pages))
+  local raw, failure = store:fcall(site["function"], count, unpack(names, 1, count + 7 + #pages))
   if not raw then
     ngx.log(ngx.ERR, failure)
     store:close()

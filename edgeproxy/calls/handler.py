@@ -149,7 +149,7 @@ class CallsAPI:
                 errors.append(f"at: {error}")
         if errors:
             raise _Refusal(400, *errors)
-        at_ms = at_ms if at_ms is not None else await self._calls.now_ms()
+        at_ms = at_ms if at_ms is not None else await self._calls.now_ms(account)
         found = await attribution.lookup(self._calls, account, number, at_ms)
         if not found.known and not found.matches:
             raise _Refusal(404, f"number: {number} is none of this account's")
@@ -167,7 +167,7 @@ class CallsAPI:
         caller = read_number(event.caller, account.region) if event.caller is not None else None
         if errors:
             raise _Refusal(400, *errors)
-        now_ms = await self._calls.now_ms()
+        now_ms = await self._calls.now_ms(account)
         at_ms = _moment_ms(event.at) if event.at is not None else now_ms
         if at_ms > now_ms + _AHEAD_MS:
             raise _Refusal(400, "at: is more than a day ahead")
@@ -231,7 +231,7 @@ class CallsAPI:
         receipt = await self._calls.erase(
             account, tracking_id=erasure.tracking_id or "", session_id=erasure.session_id or "", caller=caller
         )
-        return {"erased": asdict(receipt), "at": _moment_text(await self._calls.now_ms())}
+        return {"erased": asdict(receipt), "at": _moment_text(await self._calls.now_ms(account))}
 
     # HTTP ---------------------------------------------------------------------------------------------------------
 

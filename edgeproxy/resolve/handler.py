@@ -17,7 +17,7 @@ from multidict import istr
 from edgeproxy import telemetry
 from edgeproxy.client_ip import Client, ClientIP, read_client
 from edgeproxy.errors import Fault, Kind
-from edgeproxy.model import Account, Origin, read_number, show_number
+from edgeproxy.model import Account, Origin, rate_limits, read_number, show_number
 from edgeproxy.resolve import signature, wire
 from edgeproxy.resolve.answer import Answer
 from edgeproxy.settings import Settings
@@ -191,11 +191,8 @@ class Handler:
         refused = resolution.refused
         if refused is Kind.STORE_UNAVAILABLE:
             return self._from_memory(account, ask, shown)
-        call.limits = (
-            f'RateLimit-Policy: "ip";q={account.per_second};w=1, "points";q={account.points_daily};w=86400\r\n'
-            f'RateLimit: "ip";r={resolution.window_left};t=1, '
-            f'"points";r={resolution.points_left};t={-(-resolution.day_left_ms // 1000)}\r\n'
-        )
+        limits = rate_limits(account, resolution.window_left, resolution.points_left, resolution.day_left_ms)
+        call.limits = f"RateLimit-Policy: {limits['RateLimit-Policy']}\r\nRateLimit: {limits['RateLimit']}\r\n"
         if refused is Kind.BLOCKED_IP:
             raise Fault(refused, account.per_second, retry_after=-(-resolution.wait_ms // 1000))
         if refused is Kind.BUDGET_EXHAUSTED:

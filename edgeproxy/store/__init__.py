@@ -1,48 +1,37 @@
 """The store: accounts, pools, leases, limiter and budget in Redis or Valkey, decided by its own functions."""
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from types import TracebackType
 from typing import Any, Self
 
-import hiredis
 import orjson
 import redis.asyncio
 from cachetools import LRUCache, TTLCache
-from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import MovedError, RedisError, ResponseError
 
 from edgeproxy.errors import Fault, Kind
 from edgeproxy.model import ACCOUNT_NAME, Account
 from edgeproxy.store import keys
 from edgeproxy.store.batching import Ask, Batcher, Resolution
+from edgeproxy.store.libraries import libraries
+from edgeproxy.store.servers import Server, connect, end, fault_of
 
-__all__ = ["Ask", "Facts", "Resolution", "Store", "StoreError", "store_time"]
+__all__ = ["Ask", "Resolution", "ServerFacts", "Store", "StoreError", "store_time"]
 
-# Library → the files that it consists of, in this order.
-LIBRARIES = {
-    "resolve": ("limits", "history", "resolve"),
-    "accounts": ("limits", "history", "accounts"),
-    "partner": ("partner",),
-    "static": ("limits", "static"),
-    "calls": ("limits", "history", "calls"),
-}
 OLDEST_REDIS = (7, 0)
 
 _log = logging.getLogger(__name__)
 _ACCOUNTS_MOST = 10_000  # accounts that a worker remembers
 _UNKNOWN_S = 2  # how long a worker remembers that there is no such account
 _READ_S = 0.25  # for an account; those who ask for it wait as long as their own budget lasts
-_PATIENCE_S = 5  # for everything but a visitor's request
-_CALM_CONNECTIONS = 32  # of a worker, beside those of visitors' requests
 _TELL_AGAIN_S = 60.0  # between log lines of failed calls
 _RETRY_S = 0.5  # between attempts to follow configuration changes
+_REPLICAS_MS = 30  # that a visitor's lease may take to reach its replicas
 
 
 class StoreError(Exception):
@@ -50,18 +39,15 @@ class StoreError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What `edgeproxy check` tells of the store."""
+class ServerFacts:
+    """What `edgeproxy check` tells of a server of the store."""
 
-    server: str  # product and version
+    place: str  # of a cluster's
+    product: str  # and version
     durable: bool  # it keeps an append-only file
-    functions: dict[str, bool | None]  # library → True: ours, False: another release's code, None: missing
-    time_ms: int  # its clock, epoch ms
-
-
-def _library_code(name: str) -> str:
-    texts = [files(__package__).joinpath(f"{file}.lua").read_text() for file in LIBRARIES[name]]
-    return "\n".join([f"#!lua name={keys.RELEASE}_{name}", *texts])
+    functions: dict[str, bool]  # library → whether it is loaded
+    others: tuple[str, ...]  # libraries of other releases
+    ahead_ms: float  # its clock less this host's
 
 
 def store_time() -> int:
@@ -76,9 +62,14 @@ def _ignore(*_: object) -> None:
 class Store:
     """Typed access to the store.
 
-    `clock` gives the epoch ms that functions go by, for tests; 0 leaves time to the store. `on_batch` is told each
-    batch's size and what it did (`granted`, `renewed`, `recycled`, `original`, `shared`), `on_up` whether the store
-    began or ceased to answer. Use as an async context manager, or call `open` and `close`.
+    `clock` gives the epoch ms that functions go by, for tests; 0 leaves time to the store. So many replicas as
+    `lease_replicas` must have what a visitor's request wrote before it is answered. `on_batch` is told each batch's
+    size and what it did (`granted`, `renewed`, `recycled`, `original`, `shared`, `source`), `on_up` whether the store
+    began or ceased to answer, `on_fault` why a call failed (see `telemetry.STORE_FAULTS`). Use as an async context
+    manager, or call `open` and `close`.
+
+    Raises:
+        ValueError: the URL is none (see `StoreURL.parse`).
     """
 
     def __init__(
@@ -86,49 +77,38 @@ class Store:
         url: str,
         *,
         clock: Callable[[], int] = store_time,
+        lease_replicas: int = 0,
         on_batch: Callable[[int, dict[str, int]], None] = _ignore,
         on_up: Callable[[bool], None] = _ignore,
+        on_fault: Callable[[str], None] = _ignore,
     ) -> None:
         self._clock = clock
+        self._lease_replicas = lease_replicas
         self._on_batch = on_batch
-        self._on_up = on_up
-        # RESP2: no maintenance notifications, with which an idle connection's end is missed (redis-py#4252).
-        options: dict[str, Any] = {"protocol": 2, "retry": Retry(NoBackoff(), 0)}
+        self._on_fault = on_fault
         self._url = url
-        # Times out by the batch's one timer, which cancels it and so drops the connection.
-        self._hot = redis.asyncio.Redis.from_url(
-            url, socket_timeout=None, socket_connect_timeout=None, driver_info=None, **options
-        )
-        self._calm = redis.asyncio.Redis.from_pool(
-            redis.asyncio.BlockingConnectionPool.from_url(
-                url, max_connections=_CALM_CONNECTIONS, timeout=_PATIENCE_S, socket_timeout=_PATIENCE_S,
-                socket_connect_timeout=_PATIENCE_S, decode_responses=True, **options,
-            )
-        )  # fmt: skip
-        self._ready: list[AbstractConnection] = []  # of `_hot`, between two batches
+        self.servers = connect(url, on_up=on_up, on_fault=on_fault)
         self._accounts: LRUCache[str, Account] = LRUCache(_ACCOUNTS_MOST)
         self._unknown: TTLCache[str, bool] = TTLCache(_ACCOUNTS_MOST, _UNKNOWN_S)
         self._changes = 0  # how often an account was forgotten
         self._reading: dict[str, asyncio.Task[Account | None]] = {}
         self._follower: asyncio.Task[None] | None = None
-        self.up = True  # whether it answered lately
-        self._turned = 0.0  # when `up` last changed
-        self._failure_told = -_TELL_AGAIN_S  # when a failed call was last logged
+        self._refusal_told = -_TELL_AGAIN_S  # when a call that alone failed was last logged
 
     async def open(self) -> None:
         """Start batching, and following configuration changes. Needs no store to be there yet."""
-        self._batcher = Batcher(self._call, clock=self._clock, on_batch=self._on_batch)
+        with contextlib.suppress(RedisError, OSError):  # a cluster's servers are looked for again when they are needed
+            await self.servers.find()
+        self._batcher = Batcher(self.servers, self._call, clock=self._clock, on_batch=self._on_batch)
         self.resolve = self._batcher.resolve
         self._follower = asyncio.create_task(self._follow())
 
     async def close(self) -> None:
         """Finish what is under way and close every connection."""
         await self._batcher.close()
-        while self._follower is not None and not self._follower.done():
-            self._follower.cancel()  # again: redis-py swallows one that comes while it connects
-            await asyncio.wait([self._follower], timeout=0.1)
-        await self._hot.aclose()
-        await self._calm.aclose()
+        if self._follower is not None:
+            await end(self._follower)
+        await self.servers.close()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -141,74 +121,66 @@ class Store:
 
     # A visitor's request ------------------------------------------------------------------------------------------
 
-    async def _call(self, commands: list[tuple[Any, ...]]) -> list[bytes | None]:
-        """Run function calls in one pipeline; None for each that failed."""
-        started = time.monotonic()
-        try:
-            replies = await self._pipeline(commands)
-            missing = [i for i, reply in enumerate(replies) if _is_missing(reply)]
-            if missing:  # a store that lost its functions has not run these calls: nothing happens twice
+    async def _call(self, server: Server, commands: list[tuple[Any, ...]]) -> list[bytes | None]:
+        """Run function calls in one pipeline; None for each that failed, and of all if replicas do not have them.
+
+        Those for which the server has no functions, or not the keys any more, have not been run, and are run once more
+        where they can be.
+        """
+        replies = await self._attempt(server, commands)
+        again: dict[Server, list[int]] = {}
+        missing = False
+        for i, reply in enumerate(replies):
+            if _is_missing(reply):
+                missing = True
+                again.setdefault(server, []).append(i)
+            elif isinstance(reply, MovedError):
+                again.setdefault(await self.servers.moved(reply), []).append(i)
+        if missing:
+            try:
                 await self.load_functions()
-                repeated = await self._pipeline([commands[i] for i in missing])
-                for i, reply in zip(missing, repeated, strict=True):
-                    replies[i] = reply
-        except (RedisError, OSError, StoreError) as error:
-            self._seen(started, error)
-            return [None] * len(commands)
-        except asyncio.CancelledError:
-            self._seen(started, TimeoutError("no answer within the budget"))
-            raise
-        failed = [reply for reply in replies if isinstance(reply, Exception)]
-        if len(failed) == len(replies):
-            self._seen(started, failed[0])
-        else:
-            self._seen(started, None)
-            if failed and started - self._failure_told > _TELL_AGAIN_S:
-                self._failure_told = started
-                _log.error("a call of the store failed: %s", failed[0])
+            except (RedisError, OSError, StoreError) as error:
+                server.failed(time.monotonic(), error)
+        for other, places in again.items():
+            repeated = await self._attempt(other, [commands[i] for i in places])
+            for i, reply in zip(places, repeated, strict=True):
+                replies[i] = reply
+                if isinstance(reply, MovedError):
+                    other.failed(time.monotonic(), reply)
         return [None if isinstance(reply, Exception) else reply for reply in replies]
 
-    async def _pipeline(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        """Send commands on one connection and read their replies; those that failed are exceptions.
-
-        redis-py's own pipeline, its packing in Python, and its pool's locks and events would be most of a batch's time.
-        """
-        connection = await self._connection()
+    async def _attempt(self, server: Server, commands: list[tuple[Any, ...]]) -> list[Any]:
+        """Run commands in one pipeline, and note how the server does; those that failed are exceptions."""
+        wait = [("WAIT", self._lease_replicas, _REPLICAS_MS)] if self._lease_replicas else []
+        started = time.monotonic()
         try:
-            await connection.send_packed_command(map(hiredis.pack_command, commands), check_health=False)
-            replies: list[Any] = []
-            for _ in commands:
-                try:
-                    replies.append(await connection.read_response())
-                except ResponseError as error:
-                    replies.append(error)
-        except BaseException:
-            await self._hot.connection_pool.release(connection)
+            replies = await server.call([*commands, *wait])
+        except (RedisError, OSError) as failure:
+            server.failed(started, failure)
+            return [failure] * len(commands)
+        except asyncio.CancelledError:
+            server.failed(started, TimeoutError("no answer within the budget"))
             raise
-        self._ready.append(connection)
-        return replies
-
-    async def _connection(self) -> AbstractConnection:
-        """A connection that is ready for commands; one that the store closed meanwhile is left to the pool."""
-        pool = self._hot.connection_pool
-        while self._ready:
-            connection = self._ready.pop()
-            if connection.is_connected and not await connection.can_read():
-                return connection
-            await pool.release(connection)
-        return await pool.get_connection()  # type: ignore[no-untyped-call,no-any-return]
-
-    def _seen(self, started: float, error: Exception | None) -> None:
-        """Note whether a call was answered, and log the turns; one begun before the last turn is no evidence."""
-        up = error is None
-        if up == self.up or started < self._turned:
-            return
-        self.up, self._turned = up, time.monotonic()
-        self._on_up(up)
-        if up:
-            _log.warning("the store answers again")
+        reached = replies.pop() if wait else 0
+        refusals = [
+            reply
+            for reply in replies
+            if isinstance(reply, Exception) and not (isinstance(reply, MovedError) or _is_missing(reply))
+        ]
+        if refusals and len(refusals) == len(replies):
+            server.failed(started, refusals[0])
+        elif wait and (not isinstance(reached, int) or reached < self._lease_replicas):
+            error = ResponseError(f"NOREPLICAS {reached} of {self._lease_replicas} replicas have a visitor's lease")
+            server.failed(started, error)
+            return [reply if _is_missing(reply) or isinstance(reply, MovedError) else error for reply in replies]
         else:
-            _log.warning("the store is unavailable: %s: %s", type(error).__name__, error)
+            server.answered(started)
+            for refusal in refusals:
+                self._on_fault(fault_of(refusal))
+            if refusals and started - self._refusal_told > _TELL_AGAIN_S:
+                self._refusal_told = started
+                _log.error("a call of the store failed: %s", refusals[0])
+        return replies
 
     # Accounts -----------------------------------------------------------------------------------------------------
 
@@ -226,6 +198,9 @@ class Store:
         """
         if name in self._unknown or not ACCOUNT_NAME.fullmatch(name):
             return None
+        server = self.servers.server(keys.account(name))
+        if server.silent:
+            raise Fault(Kind.STORE_UNAVAILABLE)
         started = time.monotonic()
         reading = self._reading.get(name)
         if reading is None:
@@ -235,7 +210,7 @@ class Store:
             async with asyncio.timeout_at(deadline):
                 return await asyncio.shield(reading)
         except (RedisError, OSError) as error:  # a TimeoutError is an OSError
-            self._seen(started, error)
+            server.failed(started, error)
             raise Fault(Kind.STORE_UNAVAILABLE) from None
 
     def _account_was_read(self, name: str, reading: "asyncio.Task[Account | None]") -> None:
@@ -249,18 +224,27 @@ class Store:
 
     async def _fetch_account(self, name: str) -> Account | None:
         changes = self._changes
-        fields = ["version", "config"]
-        version, config = await self._hot.hmget(keys.account(name), fields)
+        read = ("HMGET", keys.account(name), "version", "config")
+        version, config = await self._read(read)
         if version is None:
-            if not await self._hot.exists(keys.ACCOUNTS):
-                raise RedisError("it holds no accounts")
-            version, config = await self._hot.hmget(keys.account(name), fields)  # it may have been loaded just then
+            if not await self._read(("EXISTS", keys.ACCOUNTS)):
+                raise ResponseError("EMPTY it holds no accounts")
+            version, config = await self._read(read)  # it may have been loaded just then
         if version is None:
             if changes == self._changes:
                 self._unknown[name] = True
             return None
         account = self._accounts[name] = Account.from_config(name, int(version), orjson.loads(config or b"null"))
         return account
+
+    async def _read(self, command: tuple[Any, ...]) -> Any:
+        """The reply to a command that reads the key which it names first."""
+        (reply,) = await self.servers.server(command[1]).call([command])
+        if isinstance(reply, MovedError):
+            (reply,) = await (await self.servers.moved(reply)).call([command])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     def forget(self, name: str) -> None:
         """Drop what is remembered of an account, so that it is read again."""
@@ -273,7 +257,7 @@ class Store:
         """Drop accounts as the store tells that they changed; drop all whenever a message may have been missed."""
         while True:
             try:
-                async with self._calm.pubsub() as channel:
+                async with await self.servers.listener() as client, client.pubsub() as channel:
                     await channel.subscribe(keys.CHANGED)
                     self._accounts.clear()
                     self._unknown.clear()
@@ -284,78 +268,86 @@ class Store:
                 await asyncio.sleep(_RETRY_S)
 
     async def learn_time(self) -> None:
-        """Compare the store's clock with ours, so that the first calls have a deadline too.
+        """Compare the servers' clocks with ours, so that the first calls have a deadline too.
 
         Raises:
             RedisError, OSError: the store cannot be reached.
         """
-        seconds, micros = await self._calm.time()
-        self._batcher.store_is_at(seconds * 1000 + micros // 1000)
+        for server in await self.servers.all():
+            (time_there,) = await server.call_calmly([("TIME",)])
+            server.is_at(_time_ms(time_there))
 
     # Set-up -------------------------------------------------------------------------------------------------------
 
-    async def load_functions(self, *, replace: bool = False) -> None:
-        """Load our function libraries where the store has none of their names.
+    async def load_functions(self, *, alone: bool = False) -> None:
+        """Load our function libraries where a server has none of their names.
 
-        `replace` also puts them over other code of the same name: only for a store that no other release uses.
+        `alone` takes away those of other releases: only for a store that no other release uses.
 
         Raises:
-            StoreError: another release's code stands there under the same name, or the server is too old.
-            RedisError, OSError: the store cannot be reached.
+            StoreError: the server is too old.
+            RedisError, OSError: the store cannot be reached, or it refuses.
         """
-        for name in LIBRARIES:
-            code = _library_code(name)
-            try:
-                await self._calm.function_load(code, replace=replace)
-            except ResponseError as error:
-                if "already exists" in str(error):
-                    if not replace and await self._function_code(name) != code:
-                        raise StoreError(
-                            f"the store's functions {keys.RELEASE}_{name} are another release's; "
-                            "one store serves two releases only if their function names differ"
-                        ) from None
-                elif "unknown command" in str(error).lower():
-                    raise StoreError(f"the store is too old: Redis {OLDEST_REDIS[0]} or Valkey 8 is needed") from None
-                else:
-                    raise
+        for server in await self.servers.all():
+            commands = [("FUNCTION", "LOAD", library.code) for library in libraries()]
+            if alone:
+                commands += [("FUNCTION", "DELETE", name) for name in (await _functions_of(server))[1]]
+            for reply in await server.call_calmly(commands):
+                if isinstance(reply, ResponseError) and "unknown command" in str(reply).lower():
+                    raise StoreError(f"the store is too old: Redis {OLDEST_REDIS[0]} or Valkey 8 is needed")
+                if isinstance(reply, Exception) and "already exists" not in str(reply):
+                    raise reply
 
-    async def _function_code(self, name: str) -> str | None:
-        libraries = await self._calm.function_list(f"{keys.RELEASE}_{name}", withcode=True)
-        for library in libraries:
-            fields = dict(zip(library[::2], library[1::2], strict=True))
-            return str(fields["library_code"])
-        return None
-
-    async def facts(self) -> Facts:
+    async def facts(self) -> list[ServerFacts]:
         """Look the store over.
 
         Raises:
             RedisError, OSError: it cannot be reached, or it refuses.
         """
-        info = await self._calm.info()
-        seconds, micros = await self._calm.time()
-        functions: dict[str, bool | None] = {}
-        for name in LIBRARIES:
-            code = await self._function_code(name)
-            functions[f"{keys.RELEASE}_{name}"] = None if code is None else code == _library_code(name)
-        server = info.get("server_name", "redis")
-        version = info.get(f"{server}_version", info["redis_version"])
-        return Facts(
-            server=f"{server} {version}",
-            durable=bool(info.get("aof_enabled")),
-            functions=functions,
-            time_ms=seconds * 1000 + micros // 1000,
-        )
+        found = []
+        for server in await self.servers.all():
+            began = time.time()
+            time_there, text = await server.call_calmly([("TIME",), ("INFO",)])
+            host_ms = (began + time.time()) / 2 * 1000
+            if isinstance(text, Exception):
+                raise text
+            info = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+            product = info.get("server_name", "redis")
+            functions, others = await _functions_of(server)
+            found.append(
+                ServerFacts(
+                    place=server.name,
+                    product=f"{product} {info.get(f'{product}_version', info['redis_version'])}",
+                    durable=info.get("aof_enabled") == "1",
+                    functions=functions,
+                    others=others,
+                    ahead_ms=_time_ms(time_there) - host_ms,
+                )
+            )
+        return found
 
     @property
     def clock(self) -> Callable[[], int]:
         """What gives the `now_ms` of the store's functions."""
         return self._clock
 
-    @property
-    def calm(self) -> "redis.asyncio.Redis":
-        """A client for set-up work, with patience of 5 s instead of the request's budget."""
-        return self._calm
+    def client(self, key: str) -> "redis.asyncio.Redis":
+        """A client of the server that holds a key, with patience of 5 s instead of a request's budget."""
+        return self.servers.server(key).client
+
+
+async def _functions_of(server: Server) -> tuple[dict[str, bool], tuple[str, ...]]:
+    """Our libraries, and whether the server has them; and those that it has of other releases."""
+    (reply,) = await server.call_calmly([("FUNCTION", "LIST", "LIBRARYNAME", f"{keys.RELEASE}_*")])
+    if isinstance(reply, Exception):
+        raise reply
+    there = {dict(zip(fields[::2], fields[1::2], strict=True))["library_name"] for fields in reply}
+    ours = {library.name: library.name in there for library in libraries()}
+    return ours, tuple(sorted(there - ours.keys()))
+
+
+def _time_ms(reply: Sequence[Any]) -> int:
+    return int(reply[0]) * 1000 + int(reply[1]) // 1000
 
 
 def _is_missing(reply: object) -> bool:

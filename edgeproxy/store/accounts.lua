@@ -50,12 +50,15 @@ end
 --       [5] JSON [[pool, [number that leaves it, …], [number that enters it, …], its cooldown in ms], …], as in KEYS
 --       [6] JSON [[number that leaves the free ones, …], [number that enters them, …]]
 --       [7] leases_kept: ms
--- Reply: the account's version, or nil where another writer was faster: read again
+-- Reply: the account's version, or nil, and nothing written, where another writer was faster: read again
 local function save(keys, args)
   local now = clock(args[1])
   local version = redis.call('HGET', keys[1], 'version') or ''
   if version ~= args[3] then return false end
   local pools, loose = cjson.decode(args[5]), cjson.decode(args[6])
+  for _, number in ipairs(loose[1]) do
+    if redis.call('HGET', keys[2], number) ~= 'free' then return false end  -- a source took it meanwhile
+  end
   local history = History.of(keys[4], tonumber(args[7]))
 
   local ready = {}

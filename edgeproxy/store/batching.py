@@ -1,11 +1,13 @@
-"""Batching: all requests of one loop turn leave in one pipeline, one `ep1_resolve` call for each account.
+"""Batching: all requests of one loop turn leave in one pipeline a server, one `ep1_resolve` call for each account.
 
 A turn has one timer. What has no answer when it fires is answered `STORE_UNAVAILABLE`, and the connection is dropped.
+The limiter of client IPs spans accounts: on one server it is part of that call, on a cluster it is asked before.
 """
 
 import asyncio
 import secrets
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,15 +16,18 @@ import orjson
 from edgeproxy.errors import Kind
 from edgeproxy.model import Account
 from edgeproxy.store import keys
+from edgeproxy.store.libraries import function_name
+from edgeproxy.store.servers import Server, Servers
 
 BATCH_MOST = 256  # requests in one call: bounds the time for which a call holds the store
-FLIGHTS_MOST = 1  # turns under way, full ones apart; while they are, requests gather into larger batches
+FLIGHTS_MOST = 1  # turns under way to a server, full ones apart; while they are, requests gather into larger batches
 _DEADLINE_SLACK_MS = 20  # what the estimate of the store's clock may be wrong by
 _CANCEL_S = 0.1
 _PLAN_LIFE_S = 3600  # how long the list of an account's midnights is used
 
 _WITH_SESSION, _WITH_VISITOR, _BARE = 1, 2, 4  # how a request comes to ep1_resolve: their sum
 _BLOCKED, _SPENT, _NO_POOL = 1, 2, 3  # results of ep1_resolve other than 0, success
+_RESOLVE, _ADMIT = function_name("ep1_resolve"), function_name("ep1_admit")
 
 
 class Ask(NamedTuple):
@@ -46,7 +51,7 @@ class Resolution(NamedTuple):
     numbers: Sequence[str | bool] = ()
     window_left: int = 0  # requests that the client IP has left in this second
     wait_ms: int = 0  # until a refused client may come again
-    points_left: int = 0
+    points_left: int | None = 0  # None: not known, as the account was not asked
     day_left_ms: int = 0  # until the account's midnight
 
 
@@ -70,34 +75,30 @@ _MOVED = Resolution(None, moved=True)
 class _Batch:
     """Requests of one account that leave in one call."""
 
-    __slots__ = ("arguments", "futures", "keys", "plan")
+    __slots__ = ("asks", "futures", "plan")
 
     def __init__(self, plan: "_Plan") -> None:
         self.plan = plan
-        self.keys = list(plan.keys)
-        self.arguments: list[str | bytes | int] = []
+        self.asks: list[Ask] = []
         self.futures: list[asyncio.Future[Resolution]] = []
 
-    def add(self, ask: Ask, future: asyncio.Future[Resolution]) -> None:
-        plan, names = self.plan, self.keys
-        how = _BARE if ask.bare else 0
-        if ask.session_id:
-            how += _WITH_SESSION
-            names.append(plan.session_prefix + ask.session_id)
-        names.append(plan.session_prefix + _fresh_id())
-        if ask.visitor:
-            how += _WITH_VISITOR
-            names.append(plan.visitor_prefix + ask.visitor)
-        arguments = self.arguments
-        arguments += (ask.ip, how, ask.visit, len(ask.pages))
-        for page, pool in ask.pages:
-            arguments += (page, pool + 1)
-        self.futures.append(future)
-
     def command(self, now_ms: int, deadline_ms: int) -> tuple[Any, ...]:
-        return (
-            "FCALL", "ep1_resolve", len(self.keys), *self.keys, now_ms, self.plan.head, deadline_ms, *self.arguments
-        )  # fmt: skip
+        plan = self.plan
+        names = list(plan.keys)
+        arguments: list[str | bytes | int] = []
+        for ask in self.asks:
+            how = _BARE if ask.bare else 0
+            if ask.session_id:
+                how += _WITH_SESSION
+                names.append(plan.session_prefix + ask.session_id)
+            names.append(plan.session_prefix + _fresh_id())
+            if ask.visitor:
+                how += _WITH_VISITOR
+                names.append(plan.visitor_prefix + ask.visitor)
+            arguments += (ask.ip, how, ask.visit, len(ask.pages))
+            for page, pool in ask.pages:
+                arguments += (page, pool + 1)
+        return ("FCALL", _RESOLVE, len(names), *names, now_ms, plan.head, deadline_ms, *arguments)
 
     def settle_all(self, resolution: Resolution) -> None:
         """Give every request that still waits the same answer."""
@@ -105,17 +106,21 @@ class _Batch:
             if not future.done():
                 future.set_result(resolution)
 
-    def settle(self, reply: dict[str, Any]) -> None:
-        """Give each waiting request its own answer out of the function's reply."""
+    def settle(self, reply: dict[str, Any], lefts: Sequence[int] | None) -> None:
+        """Give each waiting request its own answer out of the function's reply.
+
+        `lefts` are the places left in each client's window, where the limiter was asked before.
+        """
         budget = self.plan.budget
         points_left = max(0, budget - reply["spent"])
         day_left_ms = reply["day_end"] - reply["now"]
-        for future, result in zip(self.futures, reply["results"], strict=True):
+        for i, (future, result) in enumerate(zip(self.futures, reply["results"], strict=True)):
             if future.done():
                 continue
             code = result[0]
             if code == 0:
-                resolution = Resolution(None, False, result[1], result[3:], result[2], 0, points_left, day_left_ms)
+                left = result[2] if lefts is None else lefts[i]
+                resolution = Resolution(None, False, result[1], result[3:], left, 0, points_left, day_left_ms)
             elif code == _BLOCKED:
                 resolution = Resolution(
                     Kind.BLOCKED_IP, wait_ms=result[1], points_left=points_left, day_left_ms=day_left_ms
@@ -123,27 +128,41 @@ class _Batch:
             else:
                 resolution = Resolution(
                     Kind.BUDGET_EXHAUSTED if code == _SPENT else Kind.NO_POOL,
-                    window_left=result[1],
+                    window_left=result[1] if lefts is None else lefts[i],
                     points_left=points_left,
                     day_left_ms=day_left_ms,
                 )
             future.set_result(resolution)
 
+    def admit(self, results: Sequence[Sequence[Any]]) -> list[int]:
+        """Answer those requests that the limiter refuses, and keep the others; the places left for each of these."""
+        asks, futures, lefts = [], [], []
+        for ask, future, (passed, number) in zip(self.asks, self.futures, results, strict=True):
+            if passed:
+                asks.append(ask)
+                futures.append(future)
+                lefts.append(number)
+            elif not future.done():
+                future.set_result(Resolution(Kind.BLOCKED_IP, wait_ms=number, points_left=None))
+        self.asks, self.futures = asks, futures
+        return lefts
+
 
 class _Plan:
     """What every batch of one version of an account has in common."""
 
-    __slots__ = ("budget", "head", "keys", "session_prefix", "stale_at", "version", "visitor_prefix")
+    __slots__ = ("budget", "head", "keys", "per_second", "session_prefix", "stale_at", "version", "visitor_prefix")
 
-    def __init__(self, account: Account, now_ms: int, cost: int) -> None:
+    def __init__(self, account: Account, now_ms: int, cost: int, *, limited_before: bool) -> None:
         name = account.name
         self.version = account.version
         self.budget = account.points_daily
         self.stale_at = time.monotonic() + _PLAN_LIFE_S
         self.session_prefix = keys.session_prefix(name)
         self.visitor_prefix = keys.visitor_prefix(name)
-        self.keys = [keys.account(name), keys.points(name), keys.visits(name), *keys.LIMITER]
-        self.keys += [keys.destinations(name), keys.history(name)]
+        self.per_second = account.per_second
+        self.keys = [keys.account(name), keys.points(name), keys.visits(name)]
+        self.keys += [keys.destinations(name), keys.history(name), *(() if limited_before else keys.LIMITER)]
         for pool in account.pools:
             self.keys += keys.pool(name, pool.name)
         self.head = orjson.dumps(
@@ -151,7 +170,7 @@ class _Plan:
                 "version": account.version,
                 "cost": cost,
                 "budget": account.points_daily,
-                "per_second": account.per_second,
+                "per_second": not limited_before and account.per_second,
                 "days": account.midnights_ms(now_ms),
                 "session_idle": account.session_idle_ms(),
                 "visitor_ttl": account.visitor_ttl_ms,
@@ -185,6 +204,17 @@ class _Turn:
             batch.settle_all(_UNAVAILABLE)
 
 
+class _Lane:
+    """The way to one server: the turn that gathers, and those under way."""
+
+    __slots__ = ("flying", "server", "turn")
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.turn: _Turn | None = None
+        self.flying: set[_Turn] = set()
+
+
 def _give_up(future: asyncio.Future[Resolution]) -> None:
     if not future.done():
         future.set_result(_UNAVAILABLE)
@@ -193,105 +223,150 @@ def _give_up(future: asyncio.Future[Resolution]) -> None:
 class Batcher:
     """Gathers requests into turns, and sends the turns.
 
-    `call` takes the commands of a turn and gives their replies in order, None where one failed; it is cancelled when
-    the time is up. `clock` gives epoch ms for tests; 0 leaves time to the store. `on_batch` is told each batch's size
-    and what the store counted.
+    `call` takes a server and commands for it, and gives their replies in order, None where one failed; it is cancelled
+    when the time is up. `clock` gives epoch ms for tests; 0 leaves time to the store. `on_batch` is told each batch's
+    size and what the store counted.
     """
 
     def __init__(
         self,
-        call: Callable[[list[tuple[Any, ...]]], Awaitable[list[bytes | None]]],
+        servers: Servers,
+        call: Callable[[Server, list[tuple[Any, ...]]], Awaitable[list[bytes | None]]],
         *,
         clock: Callable[[], int],
         on_batch: Callable[[int, dict[str, int]], None],
     ) -> None:
+        self._servers = servers
         self._call = call
         self._clock = clock
         self._on_batch = on_batch
         self._loop = asyncio.get_running_loop()
-        self._turn: _Turn | None = None
-        self._flying: set[_Turn] = set()
+        self._lanes: weakref.WeakKeyDictionary[Server, _Lane] = weakref.WeakKeyDictionary()
         self._plans: dict[str, _Plan] = {}
-        self._store_ahead_ms: float | None = None  # the store's clock less `time.monotonic`
 
     def resolve(self, account: Account, ask: Ask, deadline: float) -> asyncio.Future[Resolution]:
         """Decide `ask` in the store, with this turn's batch; there is a result by `deadline` (of `time.monotonic`)."""
         loop = self._loop
         future: asyncio.Future[Resolution] = loop.create_future()
-        turn = self._turn
+        plan = self._plan(account)
+        server = self._servers.server(plan.keys[0])
+        if server.silent:
+            future.set_result(_UNAVAILABLE)
+            return future
+        lane = self._lanes.get(server)
+        if lane is None:
+            lane = self._lanes[server] = _Lane(server)
+        turn = lane.turn
         if turn is None:
-            turn = self._turn = _Turn(deadline)
-            turn.timer = loop.call_at(deadline, self._expire, turn)
-            loop.call_soon(self._leave)
+            turn = lane.turn = _Turn(deadline)
+            turn.timer = loop.call_at(deadline, self._expire, lane, turn)
+            loop.call_soon(self._leave, lane)
         elif deadline < turn.deadline:  # it has waited before: for the account, or for another version of it
             loop.call_at(deadline, _give_up, future)
         batch = turn.batches.get((account.name, account.version))
         if batch is None:
-            batch = turn.batches[account.name, account.version] = _Batch(self._plan(account))
-        batch.add(ask, future)
+            batch = turn.batches[account.name, account.version] = _Batch(plan)
+        batch.asks.append(ask)
+        batch.futures.append(future)
         if len(batch.futures) >= BATCH_MOST:
-            self._send(turn)
+            self._send(lane, turn)
         return future
 
     def _plan(self, account: Account) -> _Plan:
         plan = self._plans.get(account.name)
         if plan is None or plan.version != account.version or plan.stale_at < time.monotonic():
             now_ms = self._clock() or int(time.time() * 1000)
-            plan = self._plans[account.name] = _Plan(account, now_ms, account.costs["numbers"])
+            plan = self._plans[account.name] = _Plan(
+                account, now_ms, account.costs["numbers"], limited_before=self._servers.spread
+            )
         return plan
-
-    def store_is_at(self, now_ms: int) -> None:
-        """Note the store's clock, as a reply that just came tells it."""
-        self._store_ahead_ms = now_ms - time.monotonic() * 1000
 
     def forget(self, name: str) -> None:
         """Drop what is remembered of an account."""
         self._plans.pop(name, None)
 
-    def _leave(self) -> None:
-        if self._turn is not None and len(self._flying) < FLIGHTS_MOST:
-            self._send(self._turn)
+    def _leave(self, lane: _Lane) -> None:
+        if lane.turn is not None and len(lane.flying) < FLIGHTS_MOST:
+            self._send(lane, lane.turn)
 
-    def _send(self, turn: _Turn) -> None:
-        self._turn = None
-        self._flying.add(turn)
-        turn.task = self._loop.create_task(self._fly(turn))
+    def _send(self, lane: _Lane, turn: _Turn) -> None:
+        lane.turn = None
+        lane.flying.add(turn)
+        turn.task = self._loop.create_task(self._fly(lane, turn))
 
-    async def _fly(self, turn: _Turn) -> None:
-        now_ms, deadline_ms = self._clock(), 0
-        if now_ms == 0 and self._store_ahead_ms is not None:
-            deadline_ms = int(turn.deadline * 1000 + self._store_ahead_ms) + _DEADLINE_SLACK_MS
-        batches = list(turn.batches.values())
+    async def _fly(self, lane: _Lane, turn: _Turn) -> None:
         try:
-            replies = await self._call([batch.command(now_ms, deadline_ms) for batch in batches])
-            for batch, reply in zip(batches, replies, strict=True):
-                self._land(batch, reply)
+            batches = list(turn.batches.values())
+            lefts: Sequence[Sequence[int] | None] = [None] * len(batches)
+            if self._servers.spread:
+                batches, lefts = await self._admit(batches, turn.deadline)
+            if lane.server.silent or not batches:
+                return
+            now_ms, deadline_ms = self._clock(), self._deadline_ms(lane.server, turn.deadline)
+            replies = await self._call(lane.server, [batch.command(now_ms, deadline_ms) for batch in batches])
+            for batch, reply, left in zip(batches, replies, lefts, strict=True):
+                self._land(lane.server, batch, reply, left)
         finally:
             turn.fail()
             turn.timer.cancel()
-            self._flying.discard(turn)
-            self._leave()
+            lane.flying.discard(turn)
+            self._leave(lane)
 
-    def _land(self, batch: _Batch, raw: bytes | None) -> None:
+    async def _admit(self, batches: list[_Batch], deadline: float) -> tuple[list[_Batch], list[list[int]]]:
+        """Ask the limiter: batches of those requests that may go on, and the places left for each of them."""
+        server = self._servers.server(keys.LIMITER[0])
+        if server.silent:
+            return [], []
+        arguments: list[str | int] = []
+        for batch in batches:
+            for ask in batch.asks:
+                arguments += (ask.ip, batch.plan.per_second)
+        deadline_ms = self._deadline_ms(server, deadline)
+        (raw,) = await self._call(
+            server, [("FCALL", _ADMIT, len(keys.LIMITER), *keys.LIMITER, self._clock(), deadline_ms, *arguments)]
+        )
+        reply = orjson.loads(raw or b"{}")
+        if "now" in reply:
+            server.is_at(reply["now"])
+        if "results" not in reply:
+            return [], []
+        results, at = reply["results"], 0
+        admitted, lefts = [], []
+        for batch in batches:
+            count = len(batch.asks)
+            left = batch.admit(results[at : at + count])
+            at += count
+            if left:
+                admitted.append(batch)
+                lefts.append(left)
+        return admitted, lefts
+
+    def _deadline_ms(self, server: Server, deadline: float) -> int:
+        """The deadline by the server's clock, and a little; 0 where its clock is not known, or a test's goes."""
+        if server.ahead_ms is None or self._clock():
+            return 0
+        return int(deadline * 1000 + server.ahead_ms) + _DEADLINE_SLACK_MS
+
+    def _land(self, server: Server, batch: _Batch, raw: bytes | None, lefts: Sequence[int] | None) -> None:
         if raw is None:
             return batch.settle_all(_UNAVAILABLE)
         reply = orjson.loads(raw)
         if reply.get("stale"):
             return batch.settle_all(_MOVED)
-        self.store_is_at(reply["now"])
+        server.is_at(reply["now"])
         if reply.get("late"):
             return batch.settle_all(_UNAVAILABLE)
         self._on_batch(len(batch.futures), reply["events"])
-        return batch.settle(reply)
+        return batch.settle(reply, lefts)
 
-    def _expire(self, turn: _Turn) -> None:
+    def _expire(self, lane: _Lane, turn: _Turn) -> None:
         turn.fail()
         if turn.task is not None:
-            self._flying.discard(turn)
+            lane.flying.discard(turn)
             self._end(turn.task)
-            self._leave()
-        elif turn is self._turn:
-            self._turn = None
+            self._leave(lane)
+        elif turn is lane.turn:
+            lane.turn = None
 
     def _end(self, task: asyncio.Task[None]) -> None:
         """Cancel until it ends: redis-py swallows a cancellation that comes while it connects."""
@@ -301,5 +376,5 @@ class Batcher:
 
     async def close(self) -> None:
         """Wait for the turns under way; each ends by its own timer at the latest."""
-        tasks = [turn.task for turn in self._flying if turn.task is not None]
+        tasks = [turn.task for lane in self._lanes.values() for turn in lane.flying if turn.task is not None]
         await asyncio.gather(*tasks, return_exceptions=True)

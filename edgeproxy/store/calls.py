@@ -60,27 +60,26 @@ class Calls:
 
     def __init__(self, store: Store, replicas: int | None = 0) -> None:
         self.store = self._store = store
-        self._client = store.calm
         self._functions = Functions(store, replicas)
 
     async def account_of(self, token_hash: str) -> str | None:
         """The account whose access token has this hash."""
         with self._functions.faults():
-            found = await self._client.hget(keys.TOKENS, token_hash)
+            found = await self._store.client(keys.TOKENS).hget(keys.TOKENS, token_hash)
         return None if found is None else str(found)
 
-    async def now_ms(self) -> int:
-        """The store's time, epoch ms."""
+    async def now_ms(self, account: Account) -> int:
+        """The account's store's time, epoch ms."""
         if now_ms := self._store.clock():
             return now_ms
         with self._functions.faults():
-            seconds, micros = await self._client.time()
+            seconds, micros = await self._store.client(keys.account(account.name)).time()
         return int(seconds * 1000 + micros // 1000)
 
     async def state(self, account: Account, number: str) -> str | None:
         """The state of the number in the account's inventory."""
         with self._functions.faults():
-            found = await self._client.hget(keys.numbers(account.name), number)
+            found = await self._store.client(keys.numbers(account.name)).hget(keys.numbers(account.name), number)
         return None if found is None else str(found)
 
     async def leases(self, account: Account, number: str, pool: Pool | None, at_ms: int, reach_ms: int) -> list[Lease]:
@@ -106,7 +105,8 @@ class Calls:
     async def known(self, account: Account, call_id: str) -> tuple[str, dict[str, Any]]:
         """What is known of a call: as it stands in the store (for `put`), and read."""
         with self._functions.faults():
-            raw = str(await self._client.get(keys.call(account.name, call_id)) or "")
+            key = keys.call(account.name, call_id)
+            raw = str(await self._store.client(key).get(key) or "")
         return raw, orjson.loads(raw or b"{}")
 
     async def caller(self, account: Account, number: str) -> dict[str, str]:
@@ -118,14 +118,15 @@ class Calls:
     async def _caller_hash(self, account: Account, caller: str) -> str:
         name = keys.account(account.name)
         with self._functions.faults():
-            await self._client.hsetnx(name, "salt", secrets.token_hex(16))
-            salt = str(await self._client.hget(name, "salt"))
+            client = self._store.client(name)
+            await client.hsetnx(name, "salt", secrets.token_hex(16))
+            salt = str(await client.hget(name, "salt"))
         return hashlib.md5((salt + caller).encode(), usedforsecurity=False).hexdigest()
 
     async def next_cdr_id(self, account: Account) -> str:
         """An id for a call's record; one that is not used is lost."""
         with self._functions.faults():
-            return str(await self._client.hincrby(keys.ids(account.name), "cdrs", 1))
+            return str(await self._store.client(keys.ids(account.name)).hincrby(keys.ids(account.name), "cdrs", 1))
 
     async def put(
         self,
@@ -188,22 +189,23 @@ class Calls:
                 or (caller_hash and caller_hash == tree.get("anum_md5"))
             )
 
+        client = self._store.client(keys.account(name))
         with self._functions.faults():
             visits = await self._erase_visits(name, sessions, tracking_id) if sessions or tracking_id else 0
             calls, events = await self._erase_calls(account, of_person)
             leases = await self._erase_leases(account, sessions) if sessions else 0
             erased = 0
             for session in sessions:
-                erased += await self._client.delete(keys.session_prefix(name) + session)
-            visitors = await self._client.delete(keys.visitor_prefix(name) + tracking_id) if tracking_id else 0
-        await self._functions.flush()
+                erased += await client.delete(keys.session_prefix(name) + session)
+            visitors = await client.delete(keys.visitor_prefix(name) + tracking_id) if tracking_id else 0
+        await self._functions.flush(keys.account(name))
         return Receipt(sessions=erased, leases=leases, visits=visits + events, visitors=int(visitors), calls=calls)
 
     async def _sessions_of(self, account: Account, tracking_id: str) -> AsyncIterator[str]:
         prefix = keys.session_prefix(account.name)
         pending: list[str] = []
         with self._functions.faults():
-            async for key in self._client.scan_iter(match=_literally(prefix) + "*", count=1000):
+            async for key in self._store.client(prefix).scan_iter(match=_literally(prefix) + "*", count=1000):
                 pending.append(str(key)[len(prefix) :])
                 if len(pending) == _SOME:
                     for session in await self._of_visitor(account, pending, tracking_id):
@@ -223,9 +225,10 @@ class Calls:
     async def _erase_leases(self, account: Account, sessions: set[str]) -> int:
         """Take the sessions' leases out of the history, and end those that live."""
         name, erased = account.name, 0
+        client = self._store.client(keys.account(name))
         for pool in account.pools:
             leased = keys.pool(name, pool.name)[1]
-            async for member, _ in self._client.zscan_iter(leased, count=1000):
+            async for member, _ in client.zscan_iter(leased, count=1000):
                 number, _, session = str(member).partition(":")
                 if session in sessions:
                     release = Effect(pool, number, Lease(session, "", 0, None))
@@ -233,11 +236,11 @@ class Calls:
         history = keys.history(name)
         found = [
             member
-            async for member, _ in self._client.zscan_iter(history, count=1000)
+            async for member, _ in client.zscan_iter(history, count=1000)
             if str(member).split("\0")[3] in sessions
         ]
         for first in range(0, len(found), _SOME):
-            erased += await self._client.zrem(history, *found[first : first + _SOME])
+            erased += await client.zrem(history, *found[first : first + _SOME])
         return erased
 
     async def _release(self, account: Account, effect: Effect) -> None:
@@ -263,40 +266,40 @@ class Calls:
             ]
             if len(others) < len(visits):
                 erased += len(visits) - len(others)
-                async with self._client.pipeline(transaction=True) as transaction:
-                    again = {"visits": orjson.dumps(others), "replaces": fields.get("replaces", entry_id)}
-                    transaction.xadd(keys.visits(name), again)  # type: ignore[arg-type]
-                    transaction.xdel(keys.visits(name), entry_id)
-                    await transaction.execute()
+                again = ("visits", orjson.dumps(others), "replaces", fields.get("replaces", entry_id))
+                stream = keys.visits(name)
+                await self._functions.transaction(stream, [("XADD", stream, "*", *again), ("XDEL", stream, entry_id)])
         return erased
 
     async def _erase_calls(self, account: Account, of_person: Callable[[dict[str, Any]], bool]) -> tuple[int, int]:
         """Take the person out of the calls' records; drop what else is known of the calls, and their events."""
         name, calls, events = account.name, 0, 0
+        client = self._store.client(keys.account(name))
         async for entry_id, fields in self._entries(keys.calls(name)):
             if of_person(orjson.loads(fields["call"])):
-                events += await self._client.xdel(keys.calls(name), entry_id)
+                events += await client.xdel(keys.calls(name), entry_id)
         pattern = _literally(keys.call(name, "")) + "*"
-        call_keys = [key async for key in self._client.scan_iter(match=pattern, count=1000)]
+        call_keys = [key async for key in client.scan_iter(match=pattern, count=1000)]
         for key in call_keys:
-            known = orjson.loads(await self._client.get(key) or b"{}")
+            known = orjson.loads(await client.get(key) or b"{}")
             if of_person(known | known.get("record", {}) | {"anum_md5": known.get("anum_md5")}):
-                await self._client.delete(key)
-        async for member, _ in self._client.zscan_iter(keys.cdrs(name), count=1000):
+                await client.delete(key)
+        async for member, _ in client.zscan_iter(keys.cdrs(name), count=1000):
             key = keys.cdr(name, str(member))
-            record = orjson.loads(await self._client.get(key) or b"{}")
+            record = orjson.loads(await client.get(key) or b"{}")
             if of_person(record):
                 cleared = orjson.dumps(record | dict.fromkeys(_ERASED))
-                await self._client.set(key, cleared, xx=True, keepttl=True)
+                await client.set(key, cleared, xx=True, keepttl=True)
                 calls += 1
         return calls, events
 
     async def _entries(self, stream: str) -> AsyncIterator[tuple[str, dict[str, str]]]:
         """Every entry that the stream has now."""
-        newest: Any = await self._client.xrevrange(stream, count=1)
+        client = self._store.client(stream)
+        newest: Any = await client.xrevrange(stream, count=1)
         after = "-"
         while newest:
-            entries: Any = await self._client.xrange(stream, after, newest[0][0], _SOME)
+            entries: Any = await client.xrange(stream, after, newest[0][0], _SOME)
             for entry_id, fields in entries:
                 yield entry_id, fields
             if len(entries) < _SOME:

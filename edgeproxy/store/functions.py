@@ -3,15 +3,17 @@
 import contextlib
 import logging
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import hiredis
 import orjson
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import MovedError, RedisError, ResponseError
 
 from edgeproxy.errors import Fault, Kind
 from edgeproxy.store import Store, StoreError, keys
+from edgeproxy.store.libraries import function_name
+from edgeproxy.store.servers import ReplyLostError, Server
 
 _log = logging.getLogger(__name__)
 _DURABLE_MS = 3000  # for the store, to write to disk and to its replicas
@@ -37,10 +39,6 @@ class UncertainError(Exception):
     """A change was sent to the store, and its reply did not come: it is not known whether it was made."""
 
 
-class _ReplyLostError(Exception):
-    """Commands were sent, and their replies did not come."""
-
-
 class Functions:
     """Runs functions of the store.
 
@@ -51,10 +49,9 @@ class Functions:
 
     def __init__(self, store: Store, replicas: int | None) -> None:
         self._store = store
-        self._client = store.calm
         self._replicas = replicas
-        self._proof: tuple[Any, ...] | None = None  # the command that waits for durability; () where nothing can
-        self._proof_asked = 0.0
+        # Server → the command that waits for durability, () where nothing can, and when it was asked for that.
+        self._proofs: weakref.WeakKeyDictionary[Server, tuple[tuple[Any, ...], float]] = weakref.WeakKeyDictionary()
         self._failure_told = -_TELL_AGAIN_S
 
     @contextlib.contextmanager
@@ -62,8 +59,11 @@ class Functions:
         """A context in which a failure of the store becomes a `Fault`; one a minute is logged."""
         try:
             yield
+        except ReplyLostError:
+            raise
         except (RedisError, OSError, StoreError) as error:
             self._tell(error)
+            self._store.servers.look()
             raise Fault(Kind.STORE_UNAVAILABLE) from None
 
     def _tell(self, error: Exception) -> None:
@@ -77,7 +77,8 @@ class Functions:
         Raises:
             RefusedError: the reply is a refusal.
         """
-        return _checked((await self._read([("FCALL", function, len(names), *names, *arguments)]))[0])
+        command = ("FCALL", function_name(function), len(names), *names, *arguments)
+        return _checked((await self._read(names[0], [command]))[0])
 
     async def write(self, function: str, names: Sequence[str], *arguments: Any) -> dict[str, Any]:
         """Run a function and wait, on the same connection, until what it wrote is durable.
@@ -87,99 +88,89 @@ class Functions:
             NotDurableError: it was written, and is not known to be durable.
             UncertainError: it was sent, and whether it was written is not known.
         """
-        proof = await self._durability()
-        commands = [("FCALL", function, len(names), *names, *arguments), *([proof] if proof else [])]
+        proof = await self._durability(names[0])
+        command = ("FCALL", function_name(function), len(names), *names, *arguments)
         try:
-            reply, *proofs = await self._run(commands)
-        except _ReplyLostError as lost:
+            reply, *proofs = await self._run(names[0], [command, *([proof] if proof else [])])
+        except ReplyLostError as lost:
             self._tell(lost)
             raise UncertainError from None
         tree = _checked(reply)
-        if proofs and not self._proves(proofs[0]):
-            self._proof = None
-            raise NotDurableError
+        if proofs:
+            self._check(names[0], proofs[0])
         return tree
 
-    async def flush(self) -> None:
-        """Wait until all that was written before, on whichever connection, is durable.
+    async def transaction(self, key: str, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Run commands on keys of one slot, which `key` is in, in one step; their replies."""
+        *_, replies = await self._read(key, [("MULTI",), *commands, ("EXEC",)])
+        with self.faults():
+            if isinstance(replies, Exception):
+                raise replies
+        found: list[Any] = replies
+        return found
+
+    async def flush(self, *names: str) -> None:
+        """Wait until all that was written before to these keys, on whichever connection, is durable.
 
         Raises:
             NotDurableError: it is not known to be.
         """
-        proof = await self._durability()
-        if proof:  # it proves what its own connection wrote last, and what stands before that in the file
-            _, durable = await self._read([("SET", keys.FLUSHED, "1", "PX", _FLUSHED_KEPT_MS), proof])
-            if not self._proves(durable):
-                self._proof = None
-                raise NotDurableError
+        for name in {self._store.servers.server(name): name for name in names}.values():
+            proof = await self._durability(name)
+            if proof:  # it proves what its own connection wrote last, and what stands before that in the file
+                write = ("SET", keys.flushed(name), "1", "PX", _FLUSHED_KEPT_MS)
+                self._check(name, (await self._read(name, [write, proof]))[1])
 
-    async def _durability(self) -> tuple[Any, ...]:
-        """The command that waits for what the server can promise."""
+    async def _durability(self, key: str) -> tuple[Any, ...]:
+        """The command that waits for what the server of a key can promise."""
         if self._replicas is None:
             return ()
-        if self._proof is None or time.monotonic() - self._proof_asked > _PROOF_KEPT_S:
-            self._proof_asked = time.monotonic()
-            with self.faults():
-                info = await self._client.info("persistence")
-                known = await self._client.execute_command("COMMAND LIST", "FILTERBY", "PATTERN", "waitaof")  # type: ignore[no-untyped-call]
-            if known and info.get("aof_enabled"):
-                self._proof = ("WAITAOF", 1, self._replicas, _DURABLE_MS)
+        server = self._store.servers.server(key)
+        proof, asked = self._proofs.get(server, ((), -_PROOF_KEPT_S))
+        if time.monotonic() - asked > _PROOF_KEPT_S:
+            info, known = await self._read(
+                key, [("INFO", "persistence"), ("COMMAND", "LIST", "FILTERBY", "PATTERN", "waitaof")]
+            )
+            if known and not isinstance(known, Exception) and "aof_enabled:1" in info:
+                proof = ("WAITAOF", 1, self._replicas, _DURABLE_MS)
             else:
-                self._proof = ("WAIT", self._replicas, _DURABLE_MS) if self._replicas else ()
-        return self._proof
+                proof = ("WAIT", self._replicas, _DURABLE_MS) if self._replicas else ()
+            self._proofs[server] = proof, time.monotonic()
+        return proof
 
-    def _proves(self, reply: Any) -> bool:
+    def _check(self, key: str, proved: Any) -> None:
         wanted = self._replicas or 0
-        if isinstance(reply, list):
-            return bool(reply[0] >= 1 and reply[1] >= wanted)
-        return isinstance(reply, int) and reply >= wanted
+        if isinstance(proved, list) and proved[0] >= 1 and proved[1] >= wanted:
+            return
+        if isinstance(proved, int) and proved >= wanted:
+            return
+        self._proofs.pop(self._store.servers.server(key), None)
+        raise NotDurableError
 
-    async def _read(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+    async def _read(self, key: str, commands: list[tuple[Any, ...]]) -> list[Any]:
         """Run commands that may be repeated: whether they were run makes no difference."""
         try:
-            return await self._run(commands)
-        except _ReplyLostError as lost:
+            return await self._run(key, commands)
+        except ReplyLostError as lost:
             self._tell(lost)
             raise Fault(Kind.STORE_UNAVAILABLE) from None
 
-    async def _run(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        """Run a function, and commands after it on the same connection; functions that the store lost are loaded."""
+    async def _run(self, key: str, commands: list[tuple[Any, ...]]) -> list[Any]:
+        """Run commands in one pipeline on the server that holds a key.
+
+        Where that has no functions they are loaded, and where the key has moved they are run at its new place.
+        """
         with self.faults():
-            replies = await self._pipeline(commands)
+            server = self._store.servers.server(key)
+            replies = await server.call_calmly(commands)
             if isinstance(replies[0], ResponseError) and "Function not found" in str(replies[0]):
                 await self._store.load_functions()
-                replies = await self._pipeline(commands)
+                replies = await server.call_calmly(commands)
+            if moved := next((reply for reply in replies if isinstance(reply, MovedError)), None):
+                replies = await (await self._store.servers.moved(moved)).call_calmly(commands)
             if isinstance(replies[0], Exception):
                 raise replies[0]
             return replies
-
-    async def _pipeline(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        """Send commands on one connection and read their replies; those that failed are exceptions.
-
-        Raises:
-            RedisError, OSError: nothing was sent.
-            _ReplyLostError: it was, and the replies did not come.
-        """
-        pool = self._client.connection_pool
-        connection = await pool.get_connection()  # type: ignore[no-untyped-call]
-        try:
-            await connection.send_packed_command(map(hiredis.pack_command, commands), check_health=False)
-            replies: list[Any] = []
-            for _ in commands:
-                try:
-                    replies.append(await connection.read_response())
-                except ResponseError as error:
-                    replies.append(error)
-        except (RedisError, OSError) as error:
-            await connection.disconnect()
-            raise _ReplyLostError(f"{type(error).__name__}: {error}") from None
-        except BaseException:
-            await connection.disconnect()
-            raise
-        else:
-            return replies
-        finally:
-            await pool.release(connection)
 
 
 def _checked(reply: str) -> dict[str, Any]:

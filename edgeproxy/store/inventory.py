@@ -9,6 +9,7 @@ from redis.exceptions import WatchError
 from edgeproxy.account_file import AccountEntry, AccountFile
 from edgeproxy.model import Account
 from edgeproxy.store import Store, StoreError, keys
+from edgeproxy.store.libraries import function_name
 from edgeproxy.store.partner import Partner
 from edgeproxy.store.static import token_hash
 
@@ -46,11 +47,12 @@ async def compare(store: Store, file: AccountFile) -> list[Change]:
     """
     changes = []
     for name, entry in file.accounts.items():
-        version, config = await store.calm.hmget(keys.account(name), ["version", "config"])
+        client = store.client(keys.account(name))
+        version, config = await client.hmget(keys.account(name), ["version", "config"])
         if version is not None:
             account = Account.from_config(name, int(version), orjson.loads(config or b"null"))
             await Partner(store, None).settle(account)
-        held = await store.calm.hgetall(keys.numbers(name))
+        held = await client.hgetall(keys.numbers(name))
         inventory = {str(number): str(state) for number, state in held.items()}
         change = _compare(name, entry, str(version or ""), orjson.loads(config or b"null"), inventory)
         if change.lines:
@@ -153,11 +155,12 @@ def _describe(
 
 
 async def apply(store: Store, changes: list[Change]) -> None:
-    """Make the changes, all of them or none.
+    """Make the changes: all of them or none on one server; on a cluster, each account's whole or not at all.
 
     Raises:
-        StoreError: a number belongs to another account, or somebody else changed an account meanwhile.
-        RedisError, OSError: the store failed; all accounts have been changed, or none: loading again tells. Numbers may
+        StoreError: a number belongs to another account, or somebody else changed an account meanwhile; on a cluster
+            with the accounts that were changed before that.
+        RedisError, OSError: the store failed; loading again tells what was changed, and changes the rest. Numbers may
             be left claimed for an account that does not use them yet; loading the same file again sets that right.
     """
     if not changes:
@@ -165,13 +168,18 @@ async def apply(store: Store, changes: list[Change]) -> None:
     await store.load_functions()
     claims = orjson.dumps({change.account: change.owned for change in changes})
     freed = orjson.dumps({change.account: change.given_up for change in changes})
-    conflicts = orjson.loads(await store.calm.fcall("ep1_claim", 1, keys.OWNERS, claims, freed))
+    claim = function_name("ep1_claim")
+    conflicts = orjson.loads(await store.client(keys.OWNERS).fcall(claim, 1, keys.OWNERS, claims, freed))
     if conflicts:
         raise StoreError("\n".join(f"{number} belongs to account {owner}" for number, owner in conflicts))
+    saved: list[Change] = []
     try:
-        await _save(store, changes)
+        if store.servers.spread:
+            await _save_one_by_one(store, changes, saved)
+        else:
+            await _save_together(store, changes)
     except StoreError:
-        for change in changes:
+        for change in changes[len(saved) :]:
             await _disclaim(store, change.account, change.claimed)
         raise
     for change in changes:
@@ -180,42 +188,86 @@ async def apply(store: Store, changes: list[Change]) -> None:
 
 async def _disclaim(store: Store, account: str, numbers: list[str]) -> None:
     if numbers:
-        await store.calm.fcall("ep1_disclaim", 1, keys.OWNERS, account, orjson.dumps(numbers))
+        await store.client(keys.OWNERS).fcall(
+            function_name("ep1_disclaim"), 1, keys.OWNERS, account, orjson.dumps(numbers)
+        )
 
 
-async def _save(store: Store, changes: list[Change]) -> None:
-    async with store.calm.pipeline(transaction=True) as transaction:
+async def _save_together(store: Store, changes: list[Change]) -> None:
+    async with store.client(keys.TOKENS).pipeline(transaction=True) as transaction:
         watched = [keys.TOKENS] + [name(change.account) for change in changes for name in (keys.account, keys.numbers)]
         await transaction.watch(*watched)
         for change in changes:
             version = await transaction.hget(keys.account(change.account), "version")
             taken = change.free[0] and await transaction.hmget(keys.numbers(change.account), change.free[0])
             if str(version or "") != change.version or any(state != _FREE for state in taken):
-                raise StoreError(f"{change.account} was changed by somebody else meanwhile: load again")
-        ending = {token for change in changes for token in change.tokens[0]}
-        for change in changes:
-            for token in change.tokens[1]:
-                owner = await transaction.hget(keys.TOKENS, token)
-                if owner not in (None, change.account) and token not in ending:
-                    raise StoreError(f"an access token of {change.account} belongs to account {owner!s}")
+                raise StoreError(_changed(change))
+        owners = {}
+        if beginning := [token for change in changes for token in change.tokens[1]]:
+            owners = dict(zip(beginning, await transaction.hmget(keys.TOKENS, beginning), strict=True))
+        _check_tokens(changes, owners)
         transaction.multi()  # type: ignore[no-untyped-call]
-        if ending:
+        if ending := [token for change in changes for token in change.tokens[0]]:
             transaction.hdel(keys.TOKENS, *ending)
         for change in changes:
             for token in change.tokens[1]:
                 transaction.hset(keys.TOKENS, token, change.account)
         transaction.sadd(keys.ACCOUNTS, *(change.account for change in changes))
         for change in changes:
-            names = [name(change.account) for name in (keys.account, keys.numbers, keys.free, keys.history)]
-            for pool in change.moves:
-                names += keys.pool(change.account, pool)
-            moves = [[pool, *move] for pool, move in change.moves.items()]
-            transaction.fcall(
-                "ep1_save_account", len(names), *names,
-                store.clock(), change.account, change.version, change.config, orjson.dumps(moves),
-                orjson.dumps(change.free), change.leases_kept_ms,
-            )  # fmt: skip
+            transaction.fcall(*_save(store, change))
         try:
             await transaction.execute()
         except WatchError:
             raise StoreError("an account was changed by somebody else meanwhile: load again") from None
+
+
+async def _save_one_by_one(store: Store, changes: list[Change], saved: list[Change]) -> None:
+    """Save accounts that no transaction can span.
+
+    Tokens that begin are written before, those that end are taken away after: an account's own list decides which are
+    good.
+    """
+    for change in changes:  # whoever was faster is found, as a rule, before anything is written
+        if (
+            str(await store.client(keys.account(change.account)).hget(keys.account(change.account), "version") or "")
+            != change.version
+        ):
+            raise StoreError(_changed(change))
+    index = store.client(keys.TOKENS)
+    owners = {token: await index.hget(keys.TOKENS, token) for change in changes for token in change.tokens[1]}
+    _check_tokens(changes, owners)
+    for change in changes:
+        for token in change.tokens[1]:
+            await index.hset(keys.TOKENS, token, change.account)
+        await store.client(keys.ACCOUNTS).sadd(keys.ACCOUNTS, change.account)
+        if await store.client(keys.account(change.account)).fcall(*_save(store, change)) is None:
+            names = ", ".join(done.account for done in saved)
+            raise StoreError(_changed(change) + (f" (changed before that: {names})" if names else ""))
+        saved.append(change)
+    beginning = {token for change in changes for token in change.tokens[1]}
+    if ending := [token for change in changes for token in change.tokens[0] if token not in beginning]:
+        await index.hdel(keys.TOKENS, *ending)
+
+
+def _changed(change: Change) -> str:
+    return f"{change.account} was changed by somebody else meanwhile: load again"
+
+
+def _check_tokens(changes: list[Change], owners: dict[str, Any]) -> None:
+    ending = {token for change in changes for token in change.tokens[0]}
+    for change in changes:
+        for token in change.tokens[1]:
+            if owners[token] not in (None, change.account) and token not in ending:
+                raise StoreError(f"an access token of {change.account} belongs to account {owners[token]!s}")
+
+
+def _save(store: Store, change: Change) -> tuple[Any, ...]:
+    """The call that saves an account."""
+    names = [name(change.account) for name in (keys.account, keys.numbers, keys.free, keys.history)]
+    for pool in change.moves:
+        names += keys.pool(change.account, pool)
+    moves = [[pool, *move] for pool, move in change.moves.items()]
+    return (
+        function_name("ep1_save_account"), len(names), *names, store.clock(), change.account, change.version,
+        change.config, orjson.dumps(moves), orjson.dumps(change.free), change.leases_kept_ms,
+    )  # fmt: skip

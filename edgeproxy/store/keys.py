@@ -4,7 +4,7 @@ All keys of an account carry the hash tag `{account}`; the limiter's, which span
 `TTLS` and `LASTING` are what the test that walks the keyspace goes by.
 """
 
-RELEASE = "ep1"  # in every key, function library and function: two releases can serve side by side on one store
+RELEASE = "ep1"  # begins every key, function library and function: what the data means
 
 CHANGED = f"{RELEASE}:changed"  # pub/sub channel: the name of an account whose configuration changed
 ACCOUNTS = f"{RELEASE}:accounts"  # set of account names
@@ -12,8 +12,13 @@ USERS = f"{RELEASE}:users"  # hash: user of the partner API → JSON: account, H
 TOKENS = f"{RELEASE}:tokens"  # hash: SHA-256 of an access token of the static numbers API → account
 NONCE_KEY = f"{RELEASE}:nonce-key"  # string: what the nonces of HTTP Digest are signed with, the same for all nodes
 OWNERS = f"{RELEASE}:owners"  # hash: tracking number → account, so that no two accounts hold one number
-FLUSHED = f"{RELEASE}:flushed"  # string: a last write, to wait for
 LIMITER = tuple(f"{RELEASE}:{{ip}}:{turn}" for turn in range(3))  # hashes of one clock second each, used in turn
+
+
+def flushed(key: str) -> str:
+    """String, in the slot of `key`: a last write, to wait for."""
+    tag = key[key.index("{") + 1 : key.index("}")] if "{" in key else key
+    return f"{RELEASE}:{{{tag}}}:flushed"
 
 
 def account(name: str) -> str:
@@ -146,7 +151,7 @@ TTLS = {
     r"ep1:\{[^}]+\}:calls": "the account's visits_kept",
     r"ep1:\{[^}]+\}:cdr:.+": "the account's calls_kept",
     r"ep1:\{[^}]+\}:cdrs(:.+)?": "the account's calls_kept, renewed by calls",
-    r"ep1:flushed": "1 s",
+    r"ep1:\{[^}]+\}:flushed": "1 s",
     r"ep1:nonce:.+": "as long as the nonce is good",
     r"ep1:failures:.+": "60 s",
 }

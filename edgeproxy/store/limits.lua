@@ -33,10 +33,10 @@ local function read_second(key, second, ips)
 end
 
 -- `first` is the place in `keys` of the first of the limiter's three.
-function Limiter.read(keys, first, now, ips, limit)
+function Limiter.read(keys, first, now, ips)
   local second, ms = math.floor(now / 1000), now % 1000
   local self = setmetatable({
-    limit = limit, second = second, ms = ms, stamp = string.char(math.floor(ms / 256), ms % 256),
+    second = second, ms = ms, stamp = string.char(math.floor(ms / 256), ms % 256),
     key = keys[first + second % 3],
     accepted = {},  -- ip → its moments of this second, to be written
   }, Limiter)
@@ -45,9 +45,9 @@ function Limiter.read(keys, first, now, ips, limit)
   return self
 end
 
--- Takes a place in the window of the `i`th of the IPs: true and the places left, or false and the ms until there is one.
--- Moments are whole ms, so those exactly WINDOW apart may be a little less: they count as in one window.
-function Limiter:take(i, ip)
+-- Takes a place in the window, of `limit` places, of the `i`th of the IPs: true and the places left, or false and the ms
+-- until there is one. Moments are whole ms, so those exactly WINDOW apart may be a little less: they count as in one window.
+function Limiter:take(i, ip, limit)
   local this = self.accepted[ip] or self.held and self.this[i + 1] or ''
   local before = self.held_before and self.before[i + 1] or ''
   local first = #before + 1
@@ -58,8 +58,8 @@ function Limiter:take(i, ip)
     end
   end
   local used = (#before - first + 1) / 2 + #this / 2
-  if used >= self.limit then
-    local leaving = used - self.limit + 1
+  if used >= limit then
+    local leaving = used - limit + 1
     local old = (#before - first + 1) / 2
     local moments, at = before, first + 2 * (leaving - 1)
     local second = -1000
@@ -69,7 +69,7 @@ function Limiter:take(i, ip)
     return false, second + moments:byte(at) * 256 + moments:byte(at + 1) + WINDOW + 1 - self.ms
   end
   self.accepted[ip] = this .. self.stamp
-  return true, self.limit - used - 1
+  return true, limit - used - 1
 end
 
 function Limiter:write()

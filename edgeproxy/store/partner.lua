@@ -21,13 +21,6 @@ local GREETINGS_MOST = 100  -- of one customer
 local SETTLE_MOST = 100     -- sources whose status changes in one call
 local NUL = '\0'
 
-local function clock(now_ms)
-  local now = tonumber(now_ms)
-  if now > 0 then return now end
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
 local function whole(number) return string.format('%.0f', number) end
 
 local function given(value)

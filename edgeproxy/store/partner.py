@@ -3,6 +3,7 @@
 A record is a dict of texts and nulls, as `partner.lua` describes it.
 """
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -50,7 +51,6 @@ class Partner:
 
     def __init__(self, store: Store, replicas: int | None = 0) -> None:
         self._store = store
-        self._client = store.calm
         self._functions = Functions(store, replicas)
 
     # Users and logins ---------------------------------------------------------------------------------------------
@@ -58,50 +58,45 @@ class Partner:
     async def knock(self, user: str, ip: str) -> tuple[User | None, int]:
         """The user of that name, and how often the client IP has failed to log in within the last minute."""
         with self._functions.faults():
-            async with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.hget(keys.USERS, user)
-                pipeline.get(keys.failures(ip))
-                packed, failures = await pipeline.execute()
+            packed, failures = await asyncio.gather(
+                self._store.client(keys.USERS).hget(keys.USERS, user),
+                self._store.client(keys.failures(ip)).get(keys.failures(ip)),
+            )
         return (User(**orjson.loads(packed)) if packed else None), int(failures or 0)
 
     async def failed(self, ip: str) -> None:
         """Count a failed login; a client's count begins again a minute after its first."""
-        with self._functions.faults():
-            async with self._client.pipeline(transaction=True) as transaction:
-                transaction.incr(keys.failures(ip))
-                transaction.pexpire(keys.failures(ip), _FAILURES_KEPT_MS, nx=True)
-                await transaction.execute()
+        key = keys.failures(ip)
+        await self._functions.transaction(key, [("INCR", key), ("PEXPIRE", key, _FAILURES_KEPT_MS, "NX")])
 
     async def take_nonce(self, nonce: str, count: int, life_ms: int) -> bool:
         """Use a nonce with a count (`nc`); False if it has been used with that count before, wherever."""
-        with self._functions.faults():
-            async with self._client.pipeline(transaction=True) as transaction:
-                transaction.setbit(keys.nonce(nonce), count, 1)
-                transaction.pexpire(keys.nonce(nonce), life_ms)
-                before, _ = await transaction.execute()
+        key = keys.nonce(nonce)
+        before, _ = await self._functions.transaction(key, [("SETBIT", key, count, 1), ("PEXPIRE", key, life_ms)])
         return not before
 
     async def nonce_key(self) -> bytes:
         """The key that nonces are signed with, the same for all workers and nodes; made by the first who asks."""
         with self._functions.faults():
-            await self._client.set(keys.NONCE_KEY, secrets.token_hex(_NONCE_KEY_BYTES), nx=True)
-            return bytes.fromhex(str(await self._client.get(keys.NONCE_KEY)))
+            client = self._store.client(keys.NONCE_KEY)
+            await client.set(keys.NONCE_KEY, secrets.token_hex(_NONCE_KEY_BYTES), nx=True)
+            return bytes.fromhex(str(await client.get(keys.NONCE_KEY)))
 
     async def save_user(self, name: str, user: User) -> None:
         """Add a user, or give it another password or account."""
         packed = orjson.dumps({"account": user.account, "ha1": user.ha1})
         with self._functions.faults():
-            await self._client.hset(keys.USERS, name, packed.decode())
+            await self._store.client(keys.USERS).hset(keys.USERS, name, packed.decode())
 
     async def remove_user(self, name: str) -> bool:
         """Remove a user; False if there was none of that name."""
         with self._functions.faults():
-            return bool(await self._client.hdel(keys.USERS, name))
+            return bool(await self._store.client(keys.USERS).hdel(keys.USERS, name))
 
     async def users(self) -> dict[str, str]:
         """All users, with their accounts."""
         with self._functions.faults():
-            found = await self._client.hgetall(keys.USERS)
+            found = await self._store.client(keys.USERS).hgetall(keys.USERS)
         return {str(name): orjson.loads(packed)["account"] for name, packed in sorted(found.items())}
 
     # Reading ------------------------------------------------------------------------------------------------------
@@ -142,7 +137,7 @@ class Partner:
         fewest = -1
         for name, values in filters.items():
             with self._functions.faults():
-                async with self._client.pipeline(transaction=False) as pipeline:
+                async with self._store.client(index).pipeline(transaction=False) as pipeline:
                     for value in values:
                         first = f"{name}\0{value}\0"
                         pipeline.zlexcount(index, "-", f"({first}")
@@ -161,7 +156,7 @@ class Partner:
             here = min(count - skip, most - len(ids))
             if here > 0:
                 with self._functions.faults():
-                    members = await self._client.zrange(index, first + skip, first + skip + here - 1)
+                    members = await self._store.client(index).zrange(index, first + skip, first + skip + here - 1)
                 ids += [str(int(str(member)[-_ID_DIGITS:])) for member in members]
             skip = max(0, skip - count)
         return ids
@@ -170,7 +165,7 @@ class Partner:
         """The records of these ids, some at a time; those that are gone meanwhile are left out."""
         for first in range(0, len(ids), _SOME):
             with self._functions.faults():
-                packed = await self._client.hmget(key, ids[first : first + _SOME])
+                packed = await self._store.client(key).hmget(key, ids[first : first + _SOME])
             yield [orjson.loads(record) for record in packed if record]
 
     async def get(
@@ -180,14 +175,16 @@ class Partner:
         if resource == "sources":
             await self.settle(account)
         with self._functions.faults():
-            packed = await self._client.hget(keys.records(account.name, resource)[0], record_id)
+            key = keys.records(account.name, resource)[0]
+            packed = await self._store.client(key).hget(key, record_id)
         record: Record | None = orjson.loads(packed or b"null")
         return record
 
     async def sound(self, account: Account, greeting_id: str) -> bytes:
         """A greeting's sound, base64 as it is kept; empty if the greeting has just been deleted."""
         with self._functions.faults():
-            return str(await self._client.hget(keys.sounds(account.name), greeting_id) or "").encode()
+            key = keys.sounds(account.name)
+            return str(await self._store.client(key).hget(key, greeting_id) or "").encode()
 
     async def cdrs(
         self, account: Account, filters: dict[str, str], *,
@@ -198,16 +195,17 @@ class Partner:
         oldest = (self._store.clock() or int(time.time() * 1000)) - account.calls_kept_ms
         low, high = str(max(oldest, from_ms or 0)), "+inf" if to_ms is None else f"({to_ms}"
         sets = [keys.cdrs(name, field, value) for field, value in filters.items()] or [keys.cdrs(name)]
+        client = self._store.client(keys.cdrs(name))
         with self._functions.faults():
-            counts = [int(await self._client.zcount(key, low, high)) for key in sets]
+            counts = [int(await client.zcount(key, low, high)) for key in sets]
             narrowest = sets[counts.index(min(counts))]
-            before, count = int(await self._client.zcount(narrowest, "-inf", f"({low}")), min(counts)
+            before, count = int(await client.zcount(narrowest, "-inf", f"({low}")), min(counts)
             others = [key for key in sets if key != narrowest]
 
             async def ids_at(first: int, many: int) -> list[str]:
                 if newest_first:
                     first = count - first - many
-                found = await self._client.zrange(narrowest, before + first, before + first + many - 1)
+                found = await client.zrange(narrowest, before + first, before + first + many - 1)
                 ids = [str(member) for member in found]
                 return ids[::-1] if newest_first else ids
 
@@ -218,7 +216,7 @@ class Partner:
                 total, ids = 0, []
                 for at in range(0, count, _SOME):
                     some = await ids_at(at, min(_SOME, count - at))
-                    scores = [await self._client.zmscore(key, some) for key in others]
+                    scores = [await client.zmscore(key, some) for key in others]
                     for cdr_id, *of_others in zip(some, *scores, strict=True):
                         if None not in of_others:
                             if skip <= total < skip + most:
@@ -226,14 +224,15 @@ class Partner:
                             total += 1
             records = []
             for at in range(0, len(ids), _SOME):
-                packed = await self._client.mget([keys.cdr(name, cdr_id) for cdr_id in ids[at : at + _SOME]])
+                packed = await client.mget([keys.cdr(name, cdr_id) for cdr_id in ids[at : at + _SOME]])
                 records += [orjson.loads(record) for record in packed if record]
         return Found(total, records)
 
     async def cdr(self, account: Account, cdr_id: str) -> Record | None:
         """One call record."""
         with self._functions.faults():
-            record: Record | None = orjson.loads(await self._client.get(keys.cdr(account.name, cdr_id)) or b"null")
+            key = keys.cdr(account.name, cdr_id)
+            record: Record | None = orjson.loads(await self._store.client(key).get(key) or b"null")
         return record
 
     # Writing ------------------------------------------------------------------------------------------------------

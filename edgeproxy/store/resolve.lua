@@ -6,10 +6,10 @@
 -- Everything is read and decided first and written last, so a call that fails has changed nothing, and what a batch
 -- shares (the points counter, the pool's order, the reply) is touched once. Requests are decided in the order they came.
 --
--- KEYS  account, points, visits, three of the limiter, destinations, history, three a pool (free, leased, granted), then for each request its
---       session if it brings one, its fresh session, and its visitor if it names one
+-- KEYS  account, points, visits, destinations, history, three of the limiter if it is asked here, three a pool (free, leased,
+--       granted), then for each request its session if it brings one, its fresh session, and its visitor if it names one
 -- ARGV  [1] now_ms: epoch ms; 0 is the store's own time
---       [2] account, JSON: version, cost, budget, per_second, days (midnights, ascending), session_idle, visitor_ttl,
+--       [2] account, JSON: version, cost, budget, per_second (false: ep1_admit was asked, on a cluster), days (midnights, ascending), session_idle, visitor_ttl,
 --           visits_kept, leases_kept, session_prefix (of its keys), pools: [[name, idle, max, cooldown, overflow, shared_number], …];
 --           times in ms
 --       [3] deadline_ms: epoch ms; a call that the store comes to later does nothing; 0 is no deadline
@@ -30,8 +30,7 @@
 -- What costs time here is mostly what is made (tables, strings, numbers as text) and each command called: so tables that
 -- few calls need are made by those, and what an account's JSON says is read once.
 
-local HEAD = 8           -- keys before the pools'
-local FIRST_LIMITER = 4  -- of them, the first of the limiter's
+local FIRST_LIMITER = 6  -- of the keys, the first of the limiter's
 local FIRST = 4          -- the first request's place in ARGV
 local FIELDS = 4         -- of a request, before its numbers on page
 local SWEEP = 64         -- ended leases that a batch puts back beyond those it needs
@@ -59,6 +58,7 @@ local function account_of(json)
   if account then return account end
   account = cjson.decode(json)
   account.version = tostring(account.version)
+  account.head = FIRST_LIMITER - 1 + (account.per_second and 3 or 0)  -- keys before the pools'
   account.session_at = #account.session_prefix + 1  -- where in a session's key its id begins
   account.index = {}  -- pool's name → its index, as text
   for i, settings in ipairs(account.pools) do account.index[settings[1]] = tostring(i) end
@@ -74,8 +74,7 @@ end
 local Pool = {}
 Pool.__index = Pool
 
-function Pool.of(index, settings, keys, history)
-  local at = HEAD + 3 * (index - 1)
+function Pool.of(index, settings, at, keys, history)
   return setmetatable({
     index = index, name = settings[1], idle = settings[2], max = settings[3], cooldown = settings[4],
     overflow = settings[5], shared = settings[6],
@@ -290,9 +289,9 @@ end
 -- Requests ----------------------------------------------------------------------------------------------------------
 
 -- The requests as ARGV and KEYS lay them out, and their client IPs.
-local function requests_of(keys, args, pool_count)
+local function requests_of(keys, args, account)
   local requests, ips, count = {}, {}, 0
-  local at, key = FIRST, HEAD + 3 * pool_count
+  local at, key = FIRST, account.head + 3 * #account.pools
   while args[at] do
     local how = HOW[args[at + 1]]
     local request = {
@@ -323,7 +322,8 @@ Batch.__index = Batch
 function Batch:pool(index)
   local pool = self.pools[index]
   if not pool then
-    pool = Pool.of(tonumber(index), self.account.pools[tonumber(index)], self.keys, self.history)
+    local account, i = self.account, tonumber(index)
+    pool = Pool.of(i, account.pools[i], account.head + 3 * (i - 1), self.keys, self.history)
     self.pools[index] = pool
   end
   return pool
@@ -369,7 +369,7 @@ function Batch:source_of(destination)
     known = false
     local after, past = '[' .. destination .. '\0', '(' .. destination .. '\1'
     for _ = 1, PIECES do
-      local found = redis.call('ZRANGEBYLEX', self.keys[7], after, past, 'LIMIT', 0, SOURCES)
+      local found = redis.call('ZRANGEBYLEX', self.keys[4], after, past, 'LIMIT', 0, SOURCES)
       for _, entry in ipairs(found) do
         local number, from, till = entry:match('^[^%z]*%z[^%z]*%z([^%z]*)%z([^%z]*)%z([^%z]*)$')
         if not known and tonumber(from) <= self.now and (till == '' or tonumber(till) > self.now) then
@@ -432,10 +432,11 @@ local function resolve(keys, args)
   if redis.call('HGET', keys[1], 'version') ~= account.version then return '{"stale":true}' end
   local points = Points.read(keys[2], now, account)
   if not points then return redis.error_reply('CLOCK the store and the gateway are days apart') end
-  local requests, ips = requests_of(keys, args, #account.pools)
-  local limiter = Limiter.read(keys, FIRST_LIMITER, now, ips, account.per_second)
+  local requests, ips = requests_of(keys, args, account)
+  local per_second = account.per_second
+  local limiter = per_second and Limiter.read(keys, FIRST_LIMITER, now, ips)
   local batch = setmetatable({
-    now = now, account = account, keys = keys, history = History.of(keys[8], account.leases_kept),
+    now = now, account = account, keys = keys, history = History.of(keys[5], account.leases_kept),
     pools = {},  -- index, as text → pool, of those that requests have to do with
     sources = {},  -- destination → a source's tracking number, or false, of those that requests have to do with
     granted = 0, renewed = 0, recycled = 0, original = 0, shared = 0, source = 0,
@@ -444,13 +445,14 @@ local function resolve(keys, args)
   -- Limiter and points: who may go on. `codes` and `lefts` are the first of each result.
   local codes, lefts, wanted = {}, {}, {}
   for i, request in ipairs(requests) do
-    local passed, left = limiter:take(i, ips[i])
+    local passed, left = true, 0
+    if limiter then passed, left = limiter:take(i, ips[i], per_second) end
     lefts[i] = left
     if not passed then
       codes[i] = BLOCKED
     elseif not points:cover() then
       codes[i] = SPENT
-    elseif #account.pools == 0 and redis.call('EXISTS', keys[7]) == 0 then
+    elseif #account.pools == 0 and redis.call('EXISTS', keys[4]) == 0 then
       codes[i] = NO_POOL
     else
       points:spend()
@@ -552,7 +554,7 @@ local function resolve(keys, args)
   for name, record in pairs(load_records(unread)) do visitors[name] = record end
 
   -- Everything is decided: write it.
-  limiter:write()
+  if limiter then limiter:write() end
   if v > 0 then
     visits[1], visits[v + 1] = '[{"session":"', '}]'
     points:add_visits(keys[3], account.visits_kept, table.concat(visits))

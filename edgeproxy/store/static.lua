@@ -74,17 +74,5 @@ local function list(keys, args)
   return reply(points, {records = records})
 end
 
--- ep1_admit: takes a place in a client IP's window of the limiter.
---
--- KEYS  three of the limiter. ARGV [1] now_ms, [2] IP, [3] requests per second
--- Reply, JSON: {"passed": true, "left": places left}, or {"passed": false, "wait_ms": until there is one}
-local function admit(keys, args)
-  local limiter = Limiter.read(keys, 1, clock(args[1]), {args[2]}, tonumber(args[3]))
-  local passed, number = limiter:take(1, args[2])
-  limiter:write()
-  return cjson.encode({passed = passed, [passed and 'left' or 'wait_ms'] = number})
-end
-
-redis.register_function('ep1_admit', admit)
 redis.register_function('ep1_change_static', change)
 redis.register_function('ep1_list_static', list)

@@ -48,13 +48,14 @@ class Static:
     async def account_of(self, token: str) -> str | None:
         """The account whose access token this is."""
         with self._functions.faults():
-            found = await self._store.calm.hget(keys.TOKENS, token_hash(token))
+            found = await self._store.client(keys.TOKENS).hget(keys.TOKENS, token_hash(token))
         return None if found is None else str(found)
 
     async def admit(self, ip: str, per_second: int) -> Window:
         """Take a place in the client IP's window of the limiter that all APIs share."""
-        reply = await self._functions.read("ep1_admit", keys.LIMITER, self._store.clock(), ip, per_second)
-        return Window(reply["passed"], reply.get("left", 0), reply.get("wait_ms", 0))
+        reply = await self._functions.read("ep1_admit", keys.LIMITER, self._store.clock(), 0, ip, per_second)
+        ((passed, number),) = reply["results"]
+        return Window(passed, number if passed else 0, 0 if passed else number)
 
     async def change(
         self, account: Account, what: Literal["create", "update", "delete"], number: str, parts: Parts, *,
@@ -92,8 +93,9 @@ class Static:
         if not numbers:
             return []
         with self._functions.faults():
-            states = await self._store.calm.hmget(keys.numbers(account.name), numbers)
-            records = await self._store.calm.hmget(keys.statics(account.name), numbers)
+            client = self._store.client(keys.numbers(account.name))
+            states = await client.hmget(keys.numbers(account.name), numbers)
+            records = await client.hmget(keys.statics(account.name), numbers)
         return [
             (None if state is None else str(state), orjson.loads(record or b"{}"))
             for state, record in zip(states, records, strict=True)
@@ -102,7 +104,7 @@ class Static:
     async def in_use(self, account: Account) -> dict[str, Parts]:
         """Every number in use, with its parts."""
         with self._functions.faults():
-            found = await self._store.calm.hgetall(keys.statics(account.name))
+            found = await self._store.client(keys.statics(account.name)).hgetall(keys.statics(account.name))
         return {str(number): orjson.loads(record) for number, record in sorted(found.items())}
 
     @staticmethod

@@ -56,7 +56,7 @@ class _Reading:
     """
 
     def __init__(self, store: Store, stream: str, field: str, from_ms: int, to_ms: int) -> None:
-        self._client = store.calm
+        self._store = store
         self._functions = Functions(store, None)
         self._stream, self._field = stream, field
         self._from, self._to = (from_ms, 0), (to_ms, 0)
@@ -135,7 +135,7 @@ class _Reading:
         """What the store knows of the stream; None where there is none."""
         with self._functions.faults():
             try:
-                known: dict[str, Any] = await self._client.xinfo_stream(self._stream)
+                known: dict[str, Any] = await self._store.client(self._stream).xinfo_stream(self._stream)
             except ResponseError as error:
                 if "no such key" in str(error):
                     return None
@@ -145,7 +145,7 @@ class _Reading:
     async def _range(self, first: str, last: str, count: int) -> list[Any]:
         """Up to `count` entries: id, fields."""
         with self._functions.faults():
-            reply: Any = await self._client.xrange(self._stream, first, last, count)
+            reply: Any = await self._store.client(self._stream).xrange(self._stream, first, last, count)
         found: list[Any] = reply
         if found:
             size = sum(len(fields.get(self._field, "")) for _, fields in found) / len(found)

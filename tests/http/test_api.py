@@ -14,6 +14,7 @@ import pytest
 from edgeproxy.resolve import signature
 from edgeproxy.store import Store, keys
 from tests.conftest import Clock, Desk, Edge, serving, web_request
+from tests.servers import calls, client_of, configured, on_primaries
 from tests.unit.test_wire import FIELDS, MALFORMED
 
 TINY = {"advId": "tiny", "numbers": "+442079460000"}
@@ -33,12 +34,8 @@ async def exhausted(edge: Edge, **options: Any) -> tuple[int, Any, Any]:
 
 async def storeless(edge: Edge, **options: Any) -> tuple[int, Any, Any]:
     await edge.post(web_request())
-    async with Store(edge.gateway._store._url) as store:
-        await store.calm.config_set("maxmemory", "1")
-        try:
-            return await edge.post(web_request(), **options)
-        finally:
-            await store.calm.config_set("maxmemory", "0")
+    with configured(edge.gateway._store._url, maxmemory="1"):
+        return await edge.post(web_request(), **options)
 
 
 async def faulty(edge: Edge, **options: Any) -> tuple[int, Any, Any]:
@@ -196,14 +193,14 @@ async def test_a_revoked_secret_stops_at_once_and_two_secrets_overlap(store_url:
 
 
 async def test_a_flood_of_bad_signatures_costs_no_store_calls(store_url: str) -> None:
-    async with serving(store_url, bad_signatures_per_minute=3) as edge, Store(store_url) as store:
+    async with serving(store_url, bad_signatures_per_minute=3) as edge:
         for i in range(3):
             assert (await edge.post(web_request(advId=f"x{i}"), ip="192.0.2.9"))[0] == 403
-        before = (await store.calm.info("stats"))["total_commands_processed"]
-        for i in range(20):
-            assert (await edge.post(web_request(advId=f"y{i}"), ip="192.0.2.9"))[0] == 403
-        after = (await store.calm.info("stats"))["total_commands_processed"]
-        assert after - before <= 1 + 2 * 3  # the question itself, and at most a look-up a second of three commands
+        with client_of(store_url) as client:
+            on_primaries(client, "CONFIG RESETSTAT")
+            for i in range(20):
+                assert (await edge.post(web_request(advId=f"y{i}"), ip="192.0.2.9"))[0] == 403
+            assert calls(client, "hmget") + calls(client, "exists") <= 2 * 3  # at most a look-up a second
         for _ in range(30):  # who signs well is served from the next look-up on
             status, answer, _ = await edge.post(web_request(), ip="192.0.2.9")
             if status == 200:
@@ -231,7 +228,9 @@ async def test_ratelimit_headers(edge: Edge) -> None:
     assert 0 < int(points.rpartition("=")[2]) <= 86_400
     assert "Retry-After" not in headers
     _, _, headers = await blocked(edge)
-    assert headers["RateLimit"].startswith('"ip";r=0;t=1, "points";r=')
+    assert headers["RateLimit"].startswith('"ip";r=0;t=1')
+    spread = edge.gateway._store.servers.spread  # then the account is not asked about its points
+    assert ('"points"' in headers["RateLimit"]) == (not spread)
     assert headers["Retry-After"] == "1"
     _, _, headers = await exhausted(edge)
     assert '"points";r=0;t=' in headers["RateLimit"]
@@ -282,30 +281,22 @@ async def blocked_of(edge: Edge, key: str) -> tuple[int, Any, Any]:
 
 async def test_a_session_answered_lately_keeps_its_number_while_the_store_is_away(edge: Edge, store_url: str) -> None:
     _, first, _ = await edge.post(web_request())
-    async with Store(store_url) as store:
-        await store.calm.config_set("maxmemory", "1")
-        try:
-            status, again, headers = await edge.post(web_request(sessionId=first["sessionId"]))
-            assert (status, again) == (200, first)
-            assert "RateLimit" not in headers
-            other = await edge.post(web_request(sessionId=first["sessionId"], numbers="+4930999"))
-            assert other[1]["error"] == "Store unavailable"
-        finally:
-            await store.calm.config_set("maxmemory", "0")
+    with configured(store_url, maxmemory="1"):
+        status, again, headers = await edge.post(web_request(sessionId=first["sessionId"]))
+        assert (status, again) == (200, first)
+        assert "RateLimit" not in headers
+        other = await edge.post(web_request(sessionId=first["sessionId"], numbers="+4930999"))
+        assert other[1]["error"] == "Store unavailable"
     assert edge.board.total("from_memory") == 1
 
 
 async def test_memory_ends_with_the_lease(edge: Edge, store_url: str) -> None:
     _, first, _ = await edge.post(web_request(**TINY), "tiny-key")
-    async with Store(store_url) as store:
-        await store.calm.config_set("maxmemory", "1")
-        try:
-            request = web_request(**TINY, sessionId=first["sessionId"])
-            assert (await edge.post(request, "tiny-key"))[1] == first
-            await asyncio.sleep(2.05)  # tiny's idle time
-            assert (await edge.post(request, "tiny-key"))[1]["error"] == "Store unavailable"
-        finally:
-            await store.calm.config_set("maxmemory", "0")
+    with configured(store_url, maxmemory="1"):
+        request = web_request(**TINY, sessionId=first["sessionId"])
+        assert (await edge.post(request, "tiny-key"))[1] == first
+        await asyncio.sleep(2.05)  # tiny's idle time
+        assert (await edge.post(request, "tiny-key"))[1]["error"] == "Store unavailable"
 
 
 async def test_a_number_comes_back_after_idle_time_and_cooldown(store_url: str) -> None:
@@ -324,8 +315,8 @@ async def test_a_number_comes_back_after_idle_time_and_cooldown(store_url: str) 
 async def test_of_many_at_once_points_and_numbers_are_exact(edge: Edge, store_url: str) -> None:
     answers = await asyncio.gather(*(edge.post(web_request(**TINY), "tiny-key") for _ in range(200)))
     assert sorted(status for status, _, _ in answers) == [200] * 20 + [403] * 180
-    async with Store(store_url) as store:
-        assert await store.calm.hget(keys.points("tiny"), "spent") == "20"
+    with client_of(store_url) as client:
+        assert client.hget(keys.points("tiny"), "spent") == "20"
     answers = await asyncio.gather(*(edge.post(web_request()) for _ in range(100)))
     numbers = [answer["numbers"][0]["replace_with"]["e164"] for _, answer, _ in answers if answer["numbers"]]
     assert len(numbers) == len(set(numbers)) == 40

@@ -9,9 +9,10 @@ from typing import Any
 import orjson
 import pytest
 
-from edgeproxy.store import Store, keys
+from edgeproxy.store import keys
 from edgeproxy.store.partner import Partner, Record
 from tests.conftest import Clock, Desk, Edge, serving, web_request
+from tests.servers import configured
 
 LOGIN = {"Access-Token": "x-token-x"}
 PAGE, SHARED_PAGE = "+4930111", "+4930222"
@@ -64,12 +65,9 @@ class Api:
 @pytest.fixture
 async def api(store_url: str, clock: Clock, desk: Desk) -> AsyncIterator[Api]:
     async with serving(store_url, clock=clock) as edge:
-        async with Store(store_url) as store:
-            await store.calm.config_set("appendfsync", "always")
-        await desk.load(ACCOUNT % "keep")
-        yield Api(edge, clock)
-        async with Store(store_url) as store:
-            await store.calm.config_set("appendfsync", "everysec")
+        with configured(store_url, appendfsync="always"):
+            await desk.load(ACCOUNT % "keep")
+            yield Api(edge, clock)
 
 
 async def cdrs(desk: Desk) -> list[Record]:
@@ -340,7 +338,7 @@ async def test_a_visitor_is_forgotten_everywhere_and_others_are_not(api: Api, de
     assert status == 200
     assert receipt["erased"] == {"sessions": 1, "leases": 1, "visits": 3, "visitors": 1, "calls": 1}
     everything = []
-    for key in await desk.redis.keys("ep1:{x}:*"):
+    async for key in desk.redis.scan_iter("ep1:{x}:*"):
         kind = await desk.redis.type(key)
         if kind == "stream":
             everything.append(str(await desk.redis.xrange(key)))

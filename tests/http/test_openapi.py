@@ -28,13 +28,14 @@ from edgeproxy.partner.resources import LISTS, OPERATIONS, SOUND_MOST, Operation
 from edgeproxy.resolve import wire
 from edgeproxy.static import handler as static_handler
 from edgeproxy.static import wire as static_wire
-from edgeproxy.store import Store, keys
+from edgeproxy.store import keys
 from edgeproxy.store.calls import Receipt
 from edgeproxy.store.embedded import EmbeddedStore
 from edgeproxy.store.partner import Partner, Record
 from tests.conftest import Clock, Desk, Edge, serving, web_request
 from tests.http import test_calls
 from tests.http.test_api import STATUS_TABLE
+from tests.servers import configured
 from tests.unit.test_static_wire import TABLE, redirect, reserve, without
 from tests.unit.test_static_wire import body as change
 from tests.unit.test_wire import FIELDS, TAKEN
@@ -847,11 +848,10 @@ async def tell(edge: Edge, call_id: str, event: str, **more: str) -> Any:
 @pytest.fixture
 async def calls_edge(store_url: str, clock: Clock, desk: Desk) -> AsyncIterator[Edge]:
     """A gateway with the account of the tests of calls, whose moments are the clock's."""
-    async with serving(store_url, clock=clock) as edge, Store(store_url) as store:
-        await store.calm.config_set("appendfsync", "always")  # or each write waits for the second to turn
-        await desk.load(test_calls.ACCOUNT % "keep")
-        yield edge
-        await store.calm.config_set("appendfsync", "everysec")
+    async with serving(store_url, clock=clock) as edge:
+        with configured(store_url, appendfsync="always"):  # or each write waits for the second to turn
+            await desk.load(test_calls.ACCOUNT % "keep")
+            yield edge
 
 
 async def visit(edge: Edge, **changes: Any) -> str:

@@ -22,6 +22,7 @@ from edgeproxy.store import Store
 from edgeproxy.store.embedded import EmbeddedStore
 from edgeproxy.store.partner import Partner, User
 from tests.conftest import Desk, Edge, serving
+from tests.servers import client_of, configured
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # what aiohttp's client says
 
@@ -65,12 +66,10 @@ async def api(store_url: str) -> AsyncIterator[Api]:
     async with serving(store_url, allow_plain_http=True) as edge:
         async with Store(store_url) as store:
             await demo.fill(store)
-            await store.calm.config_set("appendfsync", "always")
         login = DigestAuthMiddleware(demo.USER, demo.PASSWORD)
-        async with aiohttp.ClientSession(middlewares=[login]) as client:
-            yield Api(edge, client)
-        async with Store(store_url) as store:
-            await store.calm.config_set("appendfsync", "everysec")
+        with configured(store_url, appendfsync="always"):
+            async with aiohttp.ClientSession(middlewares=[login]) as client:
+                yield Api(edge, client)
 
 
 def authorization(
@@ -250,8 +249,8 @@ async def test_https_only_unless_a_trusted_proxy_or_this_machine_says_otherwise(
 
 async def test_a_nonce_key_that_was_lost_is_made_again(api: Api, store_url: str) -> None:
     await api.good("GET", "miscellaneous/ping")
-    async with Store(store_url) as store:
-        await store.calm.delete("ep1:nonce-key")
+    with client_of(store_url) as client:
+        client.delete("ep1:nonce-key")
     await api.good("GET", "miscellaneous/ping")
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from edgeproxy.store import Store
 from edgeproxy.store.embedded import EmbeddedStore
 from tests.conftest import NOON, Clock, Desk, Edge, serving, web_request
+from tests.servers import configured
 
 PATH = "/phone-service/v1/api/calltracking/ad-platform/phone/"
 LOGIN = {"Access-Token": "demo-token", "SiteId": "1001"}
@@ -51,11 +51,8 @@ class Api:
 @pytest.fixture
 async def api(store_url: str, clock: Clock) -> AsyncIterator[Api]:
     async with serving(store_url, clock=clock) as edge:
-        async with Store(store_url) as store:
-            await store.calm.config_set("appendfsync", "always")
-        yield Api(edge, clock)
-        async with Store(store_url) as store:
-            await store.calm.config_set("appendfsync", "everysec")
+        with configured(store_url, appendfsync="always"):
+            yield Api(edge, clock)
 
 
 # Numbers in and out of use --------------------------------------------------------------------------------------------

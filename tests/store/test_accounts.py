@@ -1,13 +1,17 @@
 """Account files brought into the store: what changes, when gateways see it, and who owns a number."""
 
 import asyncio
+import hashlib
 import time
+from typing import Any
 
 import pytest
 
 from edgeproxy import account_file
-from edgeproxy.store import LIBRARIES, Store, StoreError, inventory, keys
+from edgeproxy.store import Store, StoreError, inventory, keys
+from edgeproxy.store.libraries import libraries
 from tests.conftest import DEMO, Desk, far
+from tests.servers import on_primaries
 
 PAGE = "+493015981100"
 
@@ -80,12 +84,17 @@ async def test_a_changed_account_is_seen_by_the_next_batch(desk: Desk) -> None:
     assert (await desk.account("x")).secrets == (b"second",)
 
 
+def followers(client: Any) -> list[Any]:
+    return [pair for reply in on_primaries(client, "PUBSUB NUMSUB", keys.CHANGED) for pair in reply]
+
+
 async def test_gateways_are_told_at_once(desk: Desk, store_url: str) -> None:
     async with Store(store_url) as other:
         await desk.load(accounts(p="[+493015981151]"))
         async with asyncio.timeout(5):
-            while (await desk.redis.pubsub_numsub(keys.CHANGED))[0][1] < 2:  # both stores follow
-                await asyncio.sleep(0.01)
+            with desk.servers() as client:
+                while sum(int(found[1]) for found in followers(client)) < 2:  # both stores follow
+                    await asyncio.sleep(0.01)
             assert await other.account("x", far()) is not None
             await desk.load(accounts(p="[+493015981151]").replace("first", "second"))
             while other.known_account("x"):
@@ -132,13 +141,28 @@ async def test_of_two_writers_one_is_refused_and_nothing_is_lost(desk: Desk) -> 
     assert await desk.redis.hgetall(keys.OWNERS) == {"+493015981151": "x"}
 
 
-async def test_functions_of_another_release_are_not_replaced(desk: Desk) -> None:
+async def test_functions_of_another_release_stand_beside_ours(desk: Desk) -> None:
     await desk.load(DEMO)
-    foreign = "#!lua name=ep1_resolve\nredis.register_function('ep1_resolve', function() return 'x' end)"
-    await desk.redis.function_load(foreign, replace=True)
-    with pytest.raises(StoreError, match="another release"):
-        await desk.store.load_functions()
-    facts = await desk.store.facts()
-    assert facts.functions == {f"ep1_{name}": name != "resolve" for name in LIBRARIES}
-    await desk.store.load_functions(replace=True)
-    assert all((await desk.store.facts()).functions.values())
+    other = "#!lua name=ep1_resolve_0\nredis.register_function('ep1_resolve_0', function() return 'x' end)"
+    with desk.servers() as client:
+        on_primaries(client, "FUNCTION LOAD", other)
+        on_primaries(client, "FUNCTION DELETE", libraries()[0].name)
+    for facts in await desk.store.facts():
+        assert facts.functions == {library.name: library is not libraries()[0] for library in libraries()}
+        assert facts.others == ("ep1_resolve_0",)
+    await desk.store.load_functions()
+    for facts in await desk.store.facts():
+        assert (all(facts.functions.values()), facts.others) == (True, ("ep1_resolve_0",))
+    await desk.store.load_functions(alone=True)
+    for facts in await desk.store.facts():
+        assert (all(facts.functions.values()), facts.others) == (True, ())
+
+
+def test_a_librarys_name_changes_with_its_code() -> None:
+    for library in libraries():
+        text = library.code.partition("\n")[2]
+        for function, name in library.functions.items():
+            text = text.replace(f"register_function('{name}'", f"register_function('{function}'")
+        version = hashlib.sha256(text.encode()).hexdigest()[:8]
+        assert library.name == f"ep1_{library.subject}_{version}"
+        assert set(library.functions.values()) == {f"{function}_{version}" for function in library.functions}

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-import edgeproxy.store
 from edgeproxy import account_file
 from edgeproxy.errors import Fault
 from edgeproxy.model import Account
-from edgeproxy.store import Store, StoreError, functions, inventory, keys
+from edgeproxy.store import Store, StoreError, functions, inventory, keys, servers
 from edgeproxy.store.calls import Calls
 from edgeproxy.store.calls import Record as CallRecord
 from edgeproxy.store.embedded import EmbeddedStore
@@ -21,6 +20,7 @@ from edgeproxy.store.functions import NotDurableError, RefusedError, UncertainEr
 from edgeproxy.store.partner import Partner, Record, User
 from edgeproxy.store.static import Static
 from tests.conftest import Desk, far
+from tests.servers import calls, on_primaries, tells_what_is_on_disk
 
 DAY = 86_400
 FIRST = "+493015981300"
@@ -394,11 +394,11 @@ async def test_a_customer_has_a_hundred_greetings_at_most(office: Office) -> Non
 
 async def test_pages_of_ten_thousand_customers_cost_as_much_as_pages_of_a_hundred(office: Office) -> None:
     async def commands(skip: int) -> int:
-        await office.desk.redis.config_resetstat()
-        found = await office.partner.find(office.account, "customers", {}, skip=skip, most=50)
-        assert len(found.records) == 50
-        stats = await office.desk.redis.info("commandstats")
-        return sum(stat["calls"] for stat in stats.values())
+        with office.desk.servers() as client:
+            on_primaries(client, "CONFIG RESETSTAT")
+            found = await office.partner.find(office.account, "customers", {}, skip=skip, most=50)
+            assert len(found.records) == 50
+            return calls(client)
 
     for n in range(100):
         await office.customer(str(n))
@@ -540,21 +540,20 @@ async def test_all_nodes_sign_nonces_with_one_key(office: Office) -> None:
 
 
 async def test_a_write_waits_for_the_disk(office: Office) -> None:
-    known = await office.desk.redis.execute_command("COMMAND LIST", "FILTERBY", "PATTERN", "waitaof")
-    info = await office.desk.redis.info("persistence")
-    if not (known and info["aof_enabled"]):
-        pytest.skip("this server cannot tell what is on disk")
-    await office.desk.redis.config_resetstat()
-    durable = Partner(office.desk.store)
-    await durable.create_customer(office.account, {"name": "a", "custnr": "1"})
-    assert (await office.desk.redis.info("commandstats"))["cmdstat_waitaof"]["calls"] == 1
+    with office.desk.servers() as client:
+        if not tells_what_is_on_disk(client):
+            pytest.skip("this server cannot tell what is on disk")
+        on_primaries(client, "CONFIG RESETSTAT")
+        durable = Partner(office.desk.store)
+        await durable.create_customer(office.account, {"name": "a", "custnr": "1"})
+        assert calls(client, "waitaof") == 1
 
 
 async def test_a_write_that_too_few_replicas_have_is_told_apart(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(functions, "_DURABLE_MS", 50)
-    wanting = Partner(office.desk.store, 1)
+    wanting = Partner(office.desk.store, 9)
     with pytest.raises(NotDurableError):
         await wanting.create_customer(office.account, {"name": "a", "custnr": "1"})
     assert (await office.partner.find(office.account, "customers", {})).total == 1
@@ -563,14 +562,14 @@ async def test_a_write_that_too_few_replicas_have_is_told_apart(
 async def test_a_write_whose_reply_is_lost_is_not_said_to_have_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edgeproxy.store, "_PATIENCE_S", 0.3)
+    monkeypatch.setattr(servers, "_PATIENCE_S", 0.3)
     with EmbeddedStore(tmp_path) as embedded:
         async with Store(embedded.url) as store:
             await inventory.apply(store, await inventory.compare(store, account_file.parse(accounts().encode())))
             account = await store.account("x", far())
             assert account is not None
             partner = Partner(store, None)
-            pid = (await store.calm.info("server"))["process_id"]
+            pid = embedded.pid
             os.kill(pid, signal.SIGSTOP)
             try:
                 with pytest.raises(UncertainError):

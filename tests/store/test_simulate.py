@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from edgeproxy.simulate import erlang, simulate
 from edgeproxy.simulate.replay import Calls, Outcome, SimulationError, _Replay, occupancy, replay
 from edgeproxy.simulate.trace import Rules, Trace, TraceError, Traffic, Visitor, recorded, spells, synthetic
+from tests.servers import client_of, on_primaries
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 RULES = Rules(numbers=1, idle_ttl_ms=30 * MINUTE, cooldown_ms=15 * MINUTE, max_ttl_ms=DAY)
@@ -203,8 +203,8 @@ async def test_a_seed_gives_one_result_and_every_call_its_visitor(store_url: str
     for _ in range(2):
         trace = synthetic(traffic, rules)
         outcomes.append(await replay(store_url, trace, rules, passed.append))
-        with redis.Redis.from_url(store_url) as client:
-            client.flushall()
+        with client_of(store_url) as client:
+            on_primaries(client, "FLUSHALL")
     one, other = outcomes
     assert one == other
     assert sum(passed) == 2 * trace.ends_ms

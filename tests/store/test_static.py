@@ -10,6 +10,7 @@ from edgeproxy.store import keys
 from edgeproxy.store.functions import Functions
 from edgeproxy.store.static import Static
 from tests.conftest import Desk
+from tests.servers import calls, on_primaries, tells_what_is_on_disk
 
 ACCOUNT = """
 accounts:
@@ -66,9 +67,10 @@ async def test_a_file_that_is_brought_in_again_changes_nothing(desk: Desk, tmp_p
     done: list[int] = []
     report = await numbers_file.bring_in(desk.store, await desk.account("x"), file, done.append)
     assert (dict(report.counts), done) == ({"create": 600}, [500, 100])
-    await desk.redis.config_resetstat()
-    assert dict((await bring_in(desk, file)).counts) == {"unchanged": 600}
-    assert "cmdstat_fcall" not in await desk.redis.info("commandstats")
+    with desk.servers() as client:
+        on_primaries(client, "CONFIG RESETSTAT")
+        assert dict((await bring_in(desk, file)).counts) == {"unchanged": 600}
+        assert calls(client, "fcall") == 0
 
 
 async def test_an_import_that_was_interrupted_goes_on(
@@ -91,15 +93,17 @@ async def test_an_import_that_was_interrupted_goes_on(
 
 
 async def test_waiting_for_the_last_write_is_waiting_for_all(desk: Desk) -> None:
-    known = await desk.redis.execute_command("COMMAND LIST", "FILTERBY", "PATTERN", "waitaof")
-    if not (known and (await desk.redis.info("persistence"))["aof_enabled"]):
-        pytest.skip("this server cannot tell what is on disk")
-    await desk.redis.config_resetstat()
-    await Functions(desk.store, 0).flush()
-    assert (await desk.redis.info("commandstats"))["cmdstat_waitaof"]["calls"] == 1
-    assert await desk.redis.ttl(keys.FLUSHED) in (0, 1)
-    await Functions(desk.store, None).flush()
-    assert (await desk.redis.info("commandstats"))["cmdstat_waitaof"]["calls"] == 1
+    with desk.servers() as client:
+        if not tells_what_is_on_disk(client):
+            pytest.skip("this server cannot tell what is on disk")
+        on_primaries(client, "CONFIG RESETSTAT")
+        await Functions(desk.store, 0).flush(keys.USERS)
+        assert calls(client, "waitaof") == 1
+        assert await desk.redis.ttl(keys.flushed(keys.USERS)) in (0, 1)
+        await Functions(desk.store, 0).flush(keys.account("x"), keys.points("x"))  # of one server
+        assert calls(client, "waitaof") == 2
+        await Functions(desk.store, None).flush(keys.USERS)
+        assert calls(client, "waitaof") == 2
 
 
 async def test_points_and_a_free_number_stay_as_they_are_when_a_change_is_refused(desk: Desk) -> None:

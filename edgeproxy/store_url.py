@@ -1,0 +1,126 @@
+"""Store URLs: one server, the one that sentinels name, or a cluster; with or without TLS."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+Kind = Literal["single", "sentinel", "cluster"]
+
+_KINDS: dict[str, tuple[Kind, bool]] = {
+    "redis": ("single", False),
+    "rediss": ("single", True),
+    "unix": ("single", False),
+    "redis+sentinel": ("sentinel", False),
+    "rediss+sentinel": ("sentinel", True),
+    "redis+cluster": ("cluster", False),
+    "rediss+cluster": ("cluster", True),
+}
+_PORTS: dict[Kind, int] = {"single": 6379, "sentinel": 26379, "cluster": 6379}
+_TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreURL:
+    """Where the store is, and how to log in to it.
+
+    `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`, `unix://[[USER]:PASSWORD@]/PATH[?db=DB]`,
+    `redis+cluster://[…@]HOST[:PORT][,…]`, `redis+sentinel://[…@]HOST[:PORT][,…]/SERVICE[/DB]`; with `rediss` for TLS.
+    Query parameters: `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile` (PEM files), `sentinel_username`,
+    `sentinel_password`.
+    """
+
+    kind: Kind
+    hosts: tuple[tuple[str, int], ...] = ()  # of the server, the sentinels, or some of the cluster's nodes
+    path: str = ""  # of a unix socket, in the place of hosts
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    database: int = 0
+    service: str = ""  # the name by which sentinels know the server
+    sentinel_username: str | None = None
+    sentinel_password: str | None = field(default=None, repr=False)
+    tls: bool = False
+    tls_files: tuple[tuple[str, str], ...] = ()  # option → file
+
+    @classmethod
+    def parse(cls, text: str) -> "StoreURL":
+        """Read a URL.
+
+        Raises:
+            ValueError: it is none, and why; the text quotes nothing of it that could be secret.
+        """
+        scheme, separator, _ = text.partition("://")
+        if not separator or scheme not in _KINDS:
+            raise ValueError(f"expected one of {', '.join(f'{name}://' for name in _KINDS)}")
+        kind, tls = _KINDS[scheme]
+        parts = urlsplit(text)
+        user, _, hosts = parts.netloc.rpartition("@")
+        username, _, password = user.partition(":")
+        options = dict(_options(parts.query))
+        steps = [unquote(step) for step in parts.path.split("/")[1:] if step]
+        path, database, service = "", options.pop("db", "0"), ""
+        if scheme == "unix":
+            path = unquote(parts.path)
+            if hosts or len(path) < 2:
+                raise ValueError("expected unix:///PATH")
+        elif kind == "sentinel":
+            service, *steps = steps or [""]
+            if not service:
+                raise ValueError("the name of the sentinels' service is missing: redis+sentinel://HOST,HOST/SERVICE")
+        if steps and scheme != "unix":
+            database, *steps = steps
+            if steps:
+                raise ValueError("its path has too many parts")
+        if not (database.isascii() and database.isdigit()):
+            raise ValueError("the database is no number")
+        if kind == "cluster" and int(database):
+            raise ValueError("a cluster has no numbered databases")
+        sentinel = {name: options.pop(name) for name in _SENTINEL_OPTIONS if name in options}
+        if sentinel and kind != "sentinel":
+            raise ValueError(f"{', '.join(sentinel)}: only of redis+sentinel://")
+        files = tuple((name, options.pop(name)) for name in _TLS_FILES if name in options)
+        if files and not tls:
+            raise ValueError(f"{files[0][0]}: only of rediss://")
+        for name, file in files:
+            if not Path(file).is_file():
+                raise ValueError(f"{name}: {file} is no file")
+        if options:
+            raise ValueError(f"{min(options)}: there is no such parameter")
+        return cls(
+            kind=kind,
+            hosts=() if path else tuple(_hosts(hosts, _PORTS[kind], one=kind == "single")),
+            path=path,
+            username=unquote(username) or None,
+            password=unquote(password) or None,
+            database=int(database),
+            service=service,
+            **sentinel,
+            tls=tls,
+            tls_files=files,
+        )
+
+
+def _options(query: str) -> Iterator[tuple[str, str]]:
+    seen = set()
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name in seen:
+            raise ValueError(f"{name}: stands twice")
+        seen.add(name)
+        yield name, value
+
+
+def _hosts(text: str, port: int, *, one: bool) -> Iterator[tuple[str, int]]:
+    places = text.split(",")
+    if one and len(places) > 1:
+        raise ValueError("several hosts: only of redis+sentinel:// and redis+cluster://")
+    for place in places:
+        try:
+            address = urlsplit(f"//{place}")
+            host, own_port = address.hostname, address.port
+        except ValueError:
+            raise ValueError("expected HOST:PORT") from None
+        if not host:
+            raise ValueError("a host is missing")
+        yield host, own_port or port
