@@ -4,13 +4,14 @@ import asyncio
 import functools
 import logging
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import orjson
 from aiohttp import hdrs, web
 from aiohttp.web_exceptions import HTTPException, HTTPRequestEntityTooLarge
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 from crawleruseragents import is_crawler
 from multidict import istr
 
@@ -96,6 +97,25 @@ class Memory:
         return None
 
 
+class Windows:
+    """The limiter while the store is away: so many requests of a client IP in any second, of this worker alone."""
+
+    def __init__(self) -> None:
+        self._passed: LRUCache[str, deque[float]] = LRUCache(_OFFENDERS_KEPT)
+
+    def take(self, ip: str, limit: int, now: float) -> bool:
+        """Take a place in the IP's window; False if there is none. `now` is in s."""
+        passed = self._passed.get(ip)
+        if passed is None:
+            passed = self._passed[ip] = deque()
+        while passed and now - passed[0] > 1:
+            passed.popleft()
+        if len(passed) >= limit:
+            return False
+        passed.append(now)
+        return True
+
+
 class Handler:
     """Answers `POST /api`; the rest of the edge port's paths are `app`'s."""
 
@@ -106,6 +126,7 @@ class Handler:
         self._client_ip = ClientIP(settings.trusted_proxies, settings.client_ip_header)
         self._ip_header = istr(settings.client_ip_header)
         self._memory = Memory(_REMEMBERED_S)
+        self._windows = Windows()
         self._wait_s = settings.budget_ms / 1000 * (1 - _OWN_SHARE)
         self._offences: TTLCache[str, _Offences] = TTLCache(_OFFENDERS_KEPT, 60)
         self._offences_most = settings.bad_signatures_per_minute
@@ -217,7 +238,7 @@ class Handler:
         """Answer a session that was answered lately without the store; it keeps its numbers.
 
         Raises:
-            Fault: `STORE_UNAVAILABLE`, for all others.
+            Fault: `STORE_UNAVAILABLE`, for all others; `BLOCKED_IP`.
         """
         now = time.monotonic()
         replaced = []
@@ -229,6 +250,8 @@ class Handler:
                 replaced.append((sent, number, _local(account, pool, sent, number)))
         if not replaced:
             raise Fault(Kind.STORE_UNAVAILABLE)
+        if not self._windows.take(ask.ip, account.per_second, now):
+            raise Fault(Kind.BLOCKED_IP, account.per_second, retry_after=1)
         self._counts.add("from_memory")
         return wire.render(replaced, ask.session_id)
 
