@@ -28,6 +28,7 @@ from edgeproxy.resolve.wire import BODY_MOST
 from edgeproxy.settings import Settings
 from edgeproxy.static import handler as static
 from edgeproxy.store import Store, StoreError, store_time
+from edgeproxy.store.sealing import Seal
 from edgeproxy.telemetry import Board, Counts
 
 _log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class Gateway:
             on_batch=self._counts.batch,
             on_up=self._counts.store_up,
             on_fault=self._counts.store_fault,
+            seal=Seal(settings.store_keys),
         )
         self._draining = asyncio.Event()
 

@@ -1,13 +1,14 @@
-"""The command line: serve, demo, load, user, numbers, erase, export, simulate, pool, check, sign."""
+"""The command line: serve, demo, load, user, numbers, erase, keys, export, simulate, pool, check, sign."""
 
 import asyncio
 import contextlib
+import getpass
 import os
 import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -17,7 +18,7 @@ import click
 import orjson
 from redis.exceptions import RedisError
 
-from edgeproxy import __version__, account_file, numbers_file, telemetry
+from edgeproxy import __version__, account_file, audit, numbers_file, telemetry
 from edgeproxy import demo as demo_data
 from edgeproxy import settings as settings_module
 from edgeproxy.account_file import AccountFile, AccountFileError
@@ -30,17 +31,23 @@ from edgeproxy.resolve import signature
 from edgeproxy.settings import Settings, SettingsError
 from edgeproxy.simulate import pool, simulate
 from edgeproxy.static import wire
-from edgeproxy.store import Store, StoreError, inventory, keys
+from edgeproxy.store import ServerFacts, Store, StoreError, inventory, keys, rotation, sealing
 from edgeproxy.store.calls import Calls, Receipt
 from edgeproxy.store.embedded import EmbeddedStore, EmbeddedStoreError
 from edgeproxy.store.functions import Functions, NotDurableError, RefusedError, UncertainError
 from edgeproxy.store.partner import Partner, User
+from edgeproxy.store.rotation import Tally
+from edgeproxy.store.sealing import Seal, SealError, Standing
 from edgeproxy.store.static import Static
 from edgeproxy.supervisor import Supervisor
 
 _SKEW_MOST_MS = 60_000
 _PASSWORD_LEAST = 8
 _PATIENCE_S = 5
+_STANDINGS: dict[Standing, str] = {
+    "first": "sealed with the first key", "older": "with an older one", "plain": "plain",
+    "shut": "that cannot be opened",
+}  # fmt: skip
 _LOOPBACK = ["127.0.0.0/8", "::1/128"]
 
 
@@ -64,7 +71,7 @@ def serve(workers: int | None, port: int | None, manage_port: int | None) -> Non
     directory = _embedded_directory(settings)
     click.echo(f"no EDGEPROXY_STORE_URL: the embedded store, in {directory}, for this machine alone", err=True)
     with _embedded(directory) as embedded:
-        _run(_prepare(embedded.url, None))
+        _run(_prepare(settings, embedded.url, None))
         _supervise(settings, embedded.url, embedded)
 
 
@@ -89,7 +96,7 @@ def demo(port: int, manage_port: int, data_dir: Path | None, workers: int | None
     with as_file(files(__package__).joinpath("demo.yaml")) as path:
         accounts = account_file.read(path)
     with _embedded(data_dir or settings.data_dir / "demo") as embedded:
-        _run(_prepare(embedded.url, accounts))
+        _run(_prepare(settings, embedded.url, accounts))
         _supervise(
             settings,
             embedded.url,
@@ -113,7 +120,7 @@ def load(file: Path, dry_run: bool) -> None:
         _fail(f"{error}\nnothing was changed")
     except OSError as error:
         _fail(f"{file}: {error.strerror}")
-    changes = _run(_load(_store_url(settings), accounts, dry_run, settings.durable_replicas))
+    changes = _run(_load(settings, accounts, dry_run))
     for change in changes:
         for line in change.lines:
             click.echo(f"{change.account}: {line}")
@@ -149,7 +156,7 @@ def add_user(name: str, account: str) -> None:
         _fail(f"the password has less than {_PASSWORD_LEAST} characters")
     hashes = {algorithm: digest.ha1(algorithm, name, digest.REALM, password) for algorithm in digest.OFFERED}
     settings = _settings()
-    _run(_save_user(_store_url(settings), name, User(account, hashes), settings.durable_replicas))
+    _run(_save_user(settings, name, User(account, hashes)))
     click.echo(f"{name} may ask for {account}")
 
 
@@ -158,7 +165,7 @@ def add_user(name: str, account: str) -> None:
 def remove_user(name: str) -> None:
     """Remove the user NAME; its next request is refused."""
     settings = _settings()
-    if not _run(_remove_user(_store_url(settings), name, settings.durable_replicas)):
+    if not _run(_remove_user(settings, name)):
         _fail(f"there is no user {name}")
     click.echo(f"{name} is removed")
 
@@ -166,7 +173,7 @@ def remove_user(name: str) -> None:
 @user.command("list")
 def list_users() -> None:
     """List all users with their accounts."""
-    for name, account in _run(_users(_store_url(_settings()))).items():
+    for name, account in _run(_users(_settings())).items():
         click.echo(f"{name} {account}")
 
 
@@ -192,7 +199,7 @@ def import_numbers(account: str, file: Path) -> None:
         _fail(f"{file}: {error.strerror}")
     settings = _settings()
     with click.progressbar(length=len(rows), label="numbers", file=sys.stderr) as bar:
-        report = _run(_import_numbers(_store_url(settings), account, rows, bar.update, settings.durable_replicas))
+        report = _run(_import_numbers(settings, account, rows, bar.update))
     for line, fault in report.refused:
         click.echo(f"{file}:{line}: {fault}", err=True)
     click.echo(
@@ -208,7 +215,7 @@ def import_numbers(account: str, file: Path) -> None:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def export_numbers(account: str, file: Path) -> None:
     """Write all numbers in use to FILE: YAML if it ends in .yaml, else CSV. An import takes it as it is."""
-    in_use = _run(_numbers_in_use(_store_url(_settings()), account))
+    in_use = _run(_numbers_in_use(_settings(), account))
     bodies = [{"phoneNumber": number.removeprefix("+"), **wire.show(parts)} for number, parts in in_use.items()]
     try:
         _write(file, numbers_file.write(bodies, as_yaml=numbers_file.is_yaml(file)))
@@ -227,9 +234,40 @@ def erase(account: str, tracking_id: str, session_id: str, caller: str) -> None:
     if sum(bool(value) for value in (tracking_id, session_id, caller)) != 1:
         _fail("exactly one of --tracking-id, --session-id, --caller is needed")
     settings = _settings()
-    receipt = _run(_erase(_store_url(settings), settings.durable_replicas, account, tracking_id, session_id, caller))
+    receipt = _run(_erase(settings, account, tracking_id, session_id, caller))
     for name, count in asdict(receipt).items():
         click.echo(f"{name}: {count}")
+
+
+@main.group("keys")
+def keys_group() -> None:
+    """Keys that seal the secrets in the store: EDGEPROXY_STORE_KEYS."""
+
+
+@keys_group.command("new")
+def new_key() -> None:
+    """Print a fresh key."""
+    click.echo(sealing.new_key())
+
+
+@keys_group.command("rotate")
+def rotate_keys() -> None:
+    """Seal every secret in the store with the first key, those that are plain too.
+
+    It may be interrupted, and run again; the gateways go on meanwhile. Exit status 1 if a secret cannot be opened.
+    """
+    settings = _settings()
+    if not settings.store_keys:
+        _fail("EDGEPROXY_STORE_KEYS is not set: there is no key to seal with")
+    before = _run(_rotate(settings))
+    click.echo(
+        f"{before.counts['plain']} that were plain and {before.counts['older']} under an older key are sealed with "
+        f"the first key, {before.counts['first']} were"
+    )
+    for place in before.shut:
+        click.echo(str(SealError(place)), err=True)
+    if before.shut:
+        sys.exit(1)
 
 
 @main.command()
@@ -237,8 +275,9 @@ def check() -> None:
     """Tell whether settings, store, functions and time are right; exit status 1 if not."""
     settings = _settings()
     click.echo("settings: good")
+    servers, secrets = _run(_facts(settings))
     wrong = 0
-    for server in _run(_facts(_store_url(settings))):
+    for server in servers:
         place = f"store {server.place}" if server.place else "store"
         click.echo(f"{place}: {server.product}")
         if not server.durable:
@@ -250,6 +289,10 @@ def check() -> None:
         apart_ms = abs(round(server.ahead_ms))
         wrong += apart_ms > _SKEW_MOST_MS
         click.echo(f"{place}: its clock is {apart_ms} ms from this host's{', TOO FAR' * (apart_ms > _SKEW_MOST_MS)}")
+    click.echo("secrets: " + ", ".join(f"{secrets.counts[how]} {text}" for how, text in _STANDINGS.items()))
+    for secret in secrets.shut:
+        click.echo(f"secrets: {SealError(secret)}")
+    wrong += bool(secrets.shut)
     if wrong:
         sys.exit(1)
 
@@ -292,6 +335,15 @@ def _store_url(settings: Settings) -> str:
     return url
 
 
+def _store(settings: Settings) -> Store:
+    return _opens(settings, _store_url(settings))
+
+
+def _opens(settings: Settings, url: str) -> Store:
+    """The store at that URL, with the keys that open its secrets."""
+    return Store(url, seal=Seal(settings.store_keys))
+
+
 def _embedded_directory(settings: Settings) -> Path:
     return settings.data_dir / "store"
 
@@ -310,7 +362,7 @@ def _run(work: Any) -> Any:
         return asyncio.run(work)
     except (RedisError, OSError) as error:
         _fail(f"the store cannot be used: {error}")
-    except StoreError as error:
+    except (StoreError, SealError) as error:
         _fail(str(error))
     except Fault as fault:
         _fail(f"the store cannot be used: {fault.text}")
@@ -325,55 +377,83 @@ def _run(work: Any) -> Any:
         _fail("the store did not tell whether a change was made; the same command can be run again")
 
 
-async def _prepare(url: str, accounts: AccountFile | None) -> None:
+@contextlib.contextmanager
+def _audited(
+    what: str, *, account: str | None = None, record: str | None = None, fields: Iterable[str] = ()
+) -> Iterator[audit.Write]:
+    """A context in which a command makes one write, with its line of the audit."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # which Python raises depends on its version
+        user = str(os.getuid())
+    with (
+        telemetry.audit_to_stderr(),
+        audit.write(what, who=f"command:{user}", account=account, record=record, fields=fields) as write,
+    ):
+        yield write
+
+
+async def _prepare(settings: Settings, url: str, accounts: AccountFile | None) -> None:
     """Put functions, and accounts if given, into an embedded store, which no other release shares."""
-    async with Store(url) as store:
+    async with _opens(settings, url) as store:
         await store.load_functions(alone=True)
         if accounts is not None:
             await inventory.apply(store, await inventory.compare(store, accounts))
             await demo_data.fill(store)
 
 
-async def _load(url: str, accounts: AccountFile, dry_run: bool, replicas: int) -> list[inventory.Change]:
-    async with Store(url) as store:
-        changes = await inventory.compare(store, accounts)
-        if not dry_run:
+async def _load(settings: Settings, accounts: AccountFile, dry_run: bool) -> list[inventory.Change]:
+    async with _store(settings) as store:
+        if dry_run:
+            return await inventory.compare(store, accounts)
+        with _audited("accounts.load", account=",".join(accounts.accounts)) as write:
+            changes = await inventory.compare(store, accounts)
+            write.account = ",".join(change.account for change in changes) or None
+            write.fields = {name for change in changes for name in change.names()}
             await inventory.apply(store, changes)
             names = [keys.account(change.account) for change in changes] + [keys.ACCOUNTS, keys.OWNERS, keys.TOKENS]
-            await Functions(store, replicas).flush(*names)  # lest a revoked secret or token come back after a crash
+            # Lest a revoked secret or token come back after a crash.
+            await Functions(store, settings.durable_replicas).flush(*names)
         return changes
 
 
-async def _users(url: str) -> dict[str, str]:
-    async with Store(url) as store:
+async def _users(settings: Settings) -> dict[str, str]:
+    async with _store(settings) as store:
         return await Partner(store).users()
 
 
-async def _save_user(url: str, name: str, user: User, replicas: int) -> None:
-    async with Store(url) as store:
-        await _account(store, user.account)
-        await Partner(store).save_user(name, user)
-        await Functions(store, replicas).flush(keys.USERS)
+async def _save_user(settings: Settings, name: str, user: User) -> None:
+    async with _store(settings) as store:
+        with _audited("users.add", account=user.account, record=name, fields=("account", "password")):
+            await _account(store, user.account)
+            await Partner(store).save_user(name, user)
+            await Functions(store, settings.durable_replicas).flush(keys.USERS)
 
 
-async def _remove_user(url: str, name: str, replicas: int) -> bool:
-    async with Store(url) as store:
-        removed = await Partner(store).remove_user(name)
-        await Functions(store, replicas).flush(keys.USERS)
+async def _remove_user(settings: Settings, name: str) -> bool:
+    async with _store(settings) as store:
+        with _audited("users.remove", record=name) as write:
+            removed = await Partner(store).remove_user(name)
+            write.refused = not removed
+            await Functions(store, settings.durable_replicas).flush(keys.USERS)
         return removed
 
 
 async def _import_numbers(
-    url: str, account_name: str, rows: list[numbers_file.Row], done: Callable[[int], object], replicas: int
+    settings: Settings, account_name: str, rows: list[numbers_file.Row], done: Callable[[int], object]
 ) -> numbers_file.Report:
-    async with Store(url) as store:
-        await store.load_functions()
-        account = await _account(store, account_name)
-        return await numbers_file.bring_in(store, account, rows, done, replicas=replicas)
+    parts = {name for row in rows if row.change is not None for name in row.change.parts()}
+    async with _store(settings) as store:
+        with _audited("numbers.import", account=account_name, fields=parts) as write:
+            await store.load_functions()
+            account = await _account(store, account_name)
+            report = await numbers_file.bring_in(store, account, rows, done, replicas=settings.durable_replicas)
+            write.refused = len(report.refused) == len(rows) > 0
+        return report
 
 
-async def _numbers_in_use(url: str, account_name: str) -> dict[str, Any]:
-    async with Store(url) as store:
+async def _numbers_in_use(settings: Settings, account_name: str) -> dict[str, Any]:
+    async with _store(settings) as store:
         return await Static(store).in_use(await _account(store, account_name))
 
 
@@ -384,19 +464,29 @@ async def _account(store: Store, name: str) -> Account:
     return account
 
 
-async def _erase(url: str, replicas: int, account_name: str, tracking_id: str, session_id: str, caller: str) -> Receipt:
-    async with Store(url) as store:
-        account = await _account(store, account_name)
-        number = read_number(caller, account.region) if caller else ""
-        if number is None:
-            raise StoreError(f"--caller: {caller!r} is not a phone number")
-        calls = Calls(store, replicas)
-        return await calls.erase(account, tracking_id=tracking_id, session_id=session_id, caller=number)
+async def _erase(settings: Settings, account_name: str, tracking_id: str, session_id: str, caller: str) -> Receipt:
+    named = {"trackingId": tracking_id, "sessionId": session_id, "caller": caller}
+    async with _store(settings) as store:
+        with _audited("calls.erase", account=account_name, fields=[name for name, value in named.items() if value]):
+            account = await _account(store, account_name)
+            number = read_number(caller, account.region) if caller else ""
+            if number is None:
+                raise StoreError(f"--caller: {caller!r} is not a phone number")
+            calls = Calls(store, settings.durable_replicas)
+            return await calls.erase(account, tracking_id=tracking_id, session_id=session_id, caller=number)
 
 
-async def _facts(url: str) -> Any:
-    async with Store(url) as store:
-        return await store.facts()
+async def _rotate(settings: Settings) -> Tally:
+    async with _store(settings) as store:
+        with _audited("keys.rotate"):
+            before = await rotation.rotate(store)
+            await Functions(store, settings.durable_replicas).flush(*before.keys)
+        return before
+
+
+async def _facts(settings: Settings) -> tuple[list[ServerFacts], Tally]:
+    async with _store(settings) as store:
+        return await store.facts(), await rotation.survey(store)
 
 
 def _supervise(

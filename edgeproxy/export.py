@@ -22,10 +22,11 @@ from pydantic import TypeAdapter, ValidationError
 from edgeproxy import settings as settings_module
 from edgeproxy.account_file import Duration
 from edgeproxy.errors import Fault
-from edgeproxy.settings import SettingsError
+from edgeproxy.settings import Settings, SettingsError
 from edgeproxy.store import Store, StoreError, streams
 from edgeproxy.store.calls import Calls
 from edgeproxy.store.embedded import EmbeddedStore
+from edgeproxy.store.sealing import Seal
 
 _PATIENCE_S = 5
 _ROW_GROUP_BYTES = 32 * 1024 * 1024  # of Arrow's memory: a row group is written when it has so many
@@ -129,7 +130,7 @@ def export(account: str, what: str, begin: When, end: When, file: Path) -> None:
     """
     writer = _writer(file, what)
     try:
-        counts = asyncio.run(_export(_store_url(), account, what, (begin, end), file, writer))
+        counts = asyncio.run(_export(settings_module.load(), account, what, (begin, end), file, writer))
     except asyncio.CancelledError:
         click.echo("ended before all was written", err=True)
         sys.exit(128 + signal.SIGTERM)
@@ -149,13 +150,13 @@ _NAMES = {"visits": ("visit", "visits"), "calls": ("call event", "call events")}
 
 
 async def _export(
-    url: str, account: str, what: str, span: tuple[When, When], file: Path, writer: "_Opens"
+    settings: Settings, account: str, what: str, span: tuple[When, When], file: Path, writer: "_Opens"
 ) -> dict[str, int]:
     """Write the file; gives how many rows of each kind it has."""
     # Ended by a signal, it clears away what it began; asyncio sees to SIGINT in the same way.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _this_task().cancel)
     counts: dict[str, int] = {}
-    async with Store(url) as store:
+    async with Store(_store_url(settings), seal=Seal(settings.store_keys)) as store:
         known = await store.account(account, time.monotonic() + _PATIENCE_S)
         if known is None:
             raise ExportError(f"there is no account {account}")
@@ -356,8 +357,7 @@ def _written_whole(file: Path) -> Iterator[IO[bytes]]:
 # The command's surroundings -------------------------------------------------------------------------------------------
 
 
-def _store_url() -> str:
-    settings = settings_module.load()
+def _store_url(settings: Settings) -> str:
     if settings.store_url is not None:
         return settings.store_url.get_secret_value()
     url = EmbeddedStore.running_url(settings.data_dir / "store")

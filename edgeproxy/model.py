@@ -22,6 +22,7 @@ _NATIONAL_TEXT = re.compile(r"[\d\s()./-]+")
 ACCOUNT_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")  # of accounts and pools: safe in the store's keys
 _LAST_DIGITS = 3
 _NUMBER_TEXT_MOST = 256  # bounds what is remembered
+_POLICIES_KEPT = 4096  # distinct limits of accounts whose header a worker remembers
 _NUMBERS_READ = 65_536  # how many distinct texts and displays a worker remembers
 
 
@@ -120,6 +121,7 @@ class Account:
     sound_most: int  # bytes of all greetings, as they are kept: in base64
     leases_kept_ms: int  # how long it is known who was shown which number
     site: str | None  # `SiteId` of the static numbers API
+    token_hashes: tuple[str, ...]  # SHA-256 of its access tokens, hex
     custom_fields: dict[str, tuple[str, ...]]  # of `customers` and `sources`: those defined at set-up
     matches_origins: bool  # whether any pool asks where a visit came from
 
@@ -128,7 +130,7 @@ class Account:
 
     @classmethod
     def from_config(cls, name: str, version: int, config: dict[str, Any]) -> "Account":
-        """Build from what `edgeproxy load` keeps in the store (see `account_file.AccountEntry.config`)."""
+        """Build from what `edgeproxy load` keeps in the store, its secrets open (see `account_file.AccountEntry`)."""
         pools = tuple(
             Pool(
                 name=pool_name,
@@ -165,6 +167,7 @@ class Account:
             displays=config["displays"],
             networks=tuple(map(ipaddress.ip_network, config["networks"])),
             site=config["site"],
+            token_hashes=tuple(config["token_hashes"]),
             quarantine_ms=config["quarantine_ms"],
             calls_kept_ms=config["calls_kept_ms"],
             customers_most=config["customers_most"],
@@ -200,14 +203,17 @@ class Account:
         return [int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000) for day in days]
 
 
-def rate_limits(account: Account, window_left: int, points_left: int | None, day_left_ms: int) -> dict[str, str]:
-    """The headers `RateLimit-Policy` and `RateLimit`: what is left of the second's requests, and of the day's points
-    unless that is not known (None)."""
+def rate_limits(account: Account, window_left: int, points_left: int | None, day_left_ms: int) -> str:
+    """The lines of the headers `RateLimit-Policy` and `RateLimit`, each with its line end: what is left of the second's
+    requests, and of the day's points unless that is not known (None).
+    """
     points = "" if points_left is None else f', "points";r={points_left};t={-(-day_left_ms // 1000)}'
-    return {
-        "RateLimit-Policy": f'"ip";q={account.per_second};w=1, "points";q={account.points_daily};w=86400',
-        "RateLimit": f'"ip";r={window_left};t=1{points}',
-    }
+    return f'{_policy(account.per_second, account.points_daily)}RateLimit: "ip";r={window_left};t=1{points}\r\n'
+
+
+@functools.lru_cache(_POLICIES_KEPT)
+def _policy(per_second: int, points_daily: int) -> str:
+    return f'RateLimit-Policy: "ip";q={per_second};w=1, "points";q={points_daily};w=86400\r\n'
 
 
 def read_number(text: str, region: str) -> str | None:

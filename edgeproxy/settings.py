@@ -3,6 +3,7 @@
 Every fault is reported at once; a secret is never printed.
 """
 
+import base64
 import ipaddress
 import os
 import ssl
@@ -10,7 +11,15 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -23,6 +32,7 @@ from edgeproxy.store_url import StoreURL
 
 PREFIX = "EDGEPROXY_"
 _CONFIG = PREFIX + "CONFIG"  # names the TOML file
+_KEY_BYTES = 32
 _TESTS = PREFIX + "TEST_"  # what the test suite reads
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -41,6 +51,17 @@ def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _is_key(key: SecretStr) -> SecretStr:
+    try:
+        good = len(base64.b64decode(key.get_secret_value(), b"-_", validate=True)) == _KEY_BYTES
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError("expected a key as `edgeproxy keys new` prints it")
+    return key
+
+
+_Key = Annotated[SecretStr, AfterValidator(_is_key)]
 _Network = Annotated[Network, BeforeValidator(ipaddress.ip_network)]
 
 
@@ -53,6 +74,10 @@ class Settings(BaseSettings):
 
     store_url: SecretStr | None = Field(
         None, description="URL of the store, see *Stores*; without it, the embedded store"
+    )
+    store_keys: Annotated[list[_Key], NoDecode, BeforeValidator(_split)] = Field(
+        [],
+        description="keys (comma separated) of secrets in the store: the first seals, all open",
     )
     data_dir: Path = Field(default_factory=_data_dir, description="where the embedded store keeps its append-only file")
     host: str = Field("0.0.0.0", description="address of the edge port")  # noqa: S104 - visitors come from outside

@@ -21,6 +21,7 @@ from edgeproxy.resolve import signature
 from edgeproxy.settings import Settings
 from edgeproxy.store import Ask, Resolution, Store, inventory, keys
 from edgeproxy.store.embedded import EmbeddedStore
+from edgeproxy.store.sealing import Seal
 from edgeproxy.supervisor import listen
 from edgeproxy.telemetry import Board
 from tests.servers import async_client_of, client_of, cluster, on_primaries, watched
@@ -226,7 +227,7 @@ class serving:  # noqa: N801 - used as a function
         self._settings = Settings(**own | settings)
 
     async def __aenter__(self) -> Edge:
-        async with Store(self._url) as store:
+        async with Store(self._url, seal=Seal(self._settings.store_keys)) as store:
             await store.load_functions()
             await inventory.apply(store, await inventory.compare(store, account_file.read(DEMO)))
         (edge,), (manage,) = listen("127.0.0.1", 0, 1), listen("127.0.0.1", 0, 1)

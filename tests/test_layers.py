@@ -20,6 +20,8 @@ LEVELS = {
     "edgeproxy.client_ip": 1,
     "edgeproxy.json_body": 1,
     "edgeproxy.store": 2,
+    "edgeproxy.access": 2.5,
+    "edgeproxy.audit": 2.5,
     "edgeproxy.resolve": 3,
     "edgeproxy.partner": 3,
     "edgeproxy.static": 3,

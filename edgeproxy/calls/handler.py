@@ -1,23 +1,22 @@
 """Answers the calls API: lookup, the events of a call, erasure (CONTRACT §5)."""
 
 import asyncio
-import hashlib
 import logging
 import re
-import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import orjson
 from aiohttp import hdrs, web
-from cachetools import TTLCache
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from edgeproxy import audit
+from edgeproxy.access import ACCESS_TOKEN, SHUT_OUT_S, Access, Bearer, ShutOutError, UnknownTokenError
 from edgeproxy.calls import attribution
 from edgeproxy.calls.attribution import Found, Match, Route
-from edgeproxy.client_ip import ClientIP
+from edgeproxy.client_ip import Client, ClientIP
 from edgeproxy.errors import Fault
 from edgeproxy.json_body import MalformedError, read_object, receive
 from edgeproxy.model import Account, read_number
@@ -31,11 +30,7 @@ PATH = "/calls"
 BODY_MOST = 16 * 1024
 
 _log = logging.getLogger(__name__)
-_ACCESS_TOKEN = "Access-Token"  # noqa: S105 - a header's name
 _BODY_S = 10  # that a body may take to arrive
-_ACCOUNT_S = 5
-_OFFENDERS_KEPT = 65_536
-_SHUT_OUT_S = 60
 _TRIES = 20  # at a call that others change at the same time
 _MOMENT_END_MS = 253_402_300_800_000  # the end of the year 9999
 _AHEAD_MS = 86_400_000  # that an event's clock may be ahead
@@ -117,28 +112,20 @@ class _Refusal(Exception):
         self.retry_after = retry_after
 
 
-@dataclass(slots=True)
-class _Offences:
-    """An IP's bad access tokens of a minute."""
-
-    count: int = 0
-
-
 class CallsAPI:
     """Serves `/calls…` of the manage port."""
 
     def __init__(self, store: Store, settings: Settings, counts: Counts) -> None:
-        self._store = store
         self._calls = Calls(store, settings.durable_replicas)
         self._counts = counts
         self._client_ip = ClientIP(settings.trusted_proxies, settings.client_ip_header)
-        self._bad_tokens_most = settings.bad_logins_per_minute
-        self._offences: TTLCache[str, _Offences] = TTLCache(_OFFENDERS_KEPT, _SHUT_OUT_S)
+        self._access = Access(store, settings.bad_logins_per_minute)
 
     # What calls ask -----------------------------------------------------------------------------------------------
 
-    async def lookup(self, account: Account, query: Mapping[str, str]) -> dict[str, Any]:
+    async def lookup(self, bearer: Bearer, client: Client, query: Mapping[str, str]) -> dict[str, Any]:
         """`GET /calls/lookup?number=&at=`: everyone whom the number may have been shown to at that moment."""
+        account = bearer.account
         errors = [f"{name}: there is no such parameter" for name in query if name not in ("number", "at")]
         number = _number(query.get("number", ""), account, errors)
         at_ms = None
@@ -155,13 +142,13 @@ class CallsAPI:
             raise _Refusal(404, f"number: {number} is none of this account's")
         return _shown(found, number, at_ms)
 
-    async def event(self, account: Account, body: bytes) -> dict[str, Any]:
+    async def event(self, bearer: Bearer, client: Client, body: bytes) -> dict[str, Any]:
         """`POST /calls`: takes in an event, in whatever order and however often it comes; `started` is told the route.
 
         What is known of a call is changed by comparing and setting, so of events at once none is lost. A call that has
         started and ended has a record, made once.
         """
-        event = _read(Event, body)
+        account, event = bearer.account, _read(Event, body)
         errors: list[str] = []
         number = _number(event.number, account, errors) if event.number is not None else None
         caller = read_number(event.caller, account.region) if event.caller is not None else None
@@ -185,10 +172,9 @@ class CallsAPI:
             effect = None
             if event.event == "started" and number is not None:
                 found = await attribution.lookup(self._calls, account, number, at_ms)
-                after["answer"] = _shown(found, number, at_ms) | {
-                    "route": asdict(attribution.route(found, at_ms)),
-                }
-                after["record"] = _attributed(account, found, attribution.route(found, at_ms), at_ms)
+                route = attribution.route(found, at_ms)
+                after["answer"] = _shown(found, number, at_ms) | {"route": asdict(route)}
+                after["record"] = _attributed(account, found, route, at_ms)
                 effect = _effect(found, number)
             record = await self._complete(account, after)
             of_whom = after.get("record", {})
@@ -221,16 +207,21 @@ class CallsAPI:
         }
         return Record(known["started"], fields)
 
-    async def erase(self, account: Account, body: bytes) -> dict[str, Any]:
+    async def erase(self, bearer: Bearer, client: Client, body: bytes) -> dict[str, Any]:
         """`POST /calls/erase`: forgets a visitor, a session or a caller, and gives a receipt."""
-        erasure = _read(Erasure, body)
+        account, erasure = bearer.account, _read(Erasure, body)
         errors: list[str] = []
         caller = _number(erasure.caller, account, errors, "caller") if erasure.caller is not None else ""
         if errors:
             raise _Refusal(400, *errors)
-        receipt = await self._calls.erase(
-            account, tracking_id=erasure.tracking_id or "", session_id=erasure.session_id or "", caller=caller
-        )
+        # The line has no record: an id of a visitor or a caller's number is what is to be forgotten.
+        with audit.write(
+            "calls.erase", who=f"token:{bearer.mark}", ip=client.kept, account=account.name,
+            fields=erasure.model_dump(by_alias=True, exclude_none=True),
+        ):  # fmt: skip
+            receipt = await self._calls.erase(
+                account, tracking_id=erasure.tracking_id or "", session_id=erasure.session_id or "", caller=caller
+            )
         return {"erased": asdict(receipt), "at": _moment_text(await self._calls.now_ms(account))}
 
     # HTTP ---------------------------------------------------------------------------------------------------------
@@ -239,7 +230,7 @@ class CallsAPI:
         """Answer a request, whatever becomes of it."""
         headers: dict[str, str] = {}
         try:
-            methods: dict[tuple[str, str], Callable[[Account, Any], Awaitable[dict[str, Any]]]] = {
+            methods: dict[tuple[str, str], Callable[[Bearer, Client, Any], Awaitable[dict[str, Any]]]] = {
                 ("GET", "/calls/lookup"): self.lookup,
                 ("POST", "/calls"): self.event,
                 ("POST", "/calls/erase"): self.erase,
@@ -253,11 +244,11 @@ class CallsAPI:
                 raise _Refusal(
                     405 if allowed else 404, "there is no such method" if allowed else "there is no such path"
                 )
-            ip = self._client_ip.find(request.remote, tuple(request.headers.getall(self._client_ip.header, ()))).counted
+            client = self._client_ip.find(request.remote, tuple(request.headers.getall(self._client_ip.header, ())))
             body = await receive(request.content, request.content_length, BODY_MOST, _BODY_S)
             # After the body, lest a token serve that is revoked while the rest of it is held back.
-            account = await self._authenticate(request, ip)
-            status, tree = 200, await work(account, request.query if request.method == hdrs.METH_GET else body)
+            bearer = await self._authenticate(request, client.counted)
+            status, tree = 200, await work(bearer, client, request.query if request.method == hdrs.METH_GET else body)
         except _Refusal as refusal:
             status, tree = refusal.status, {"errors": list(refusal.errors)}
             if refusal.retry_after is not None:
@@ -280,23 +271,14 @@ class CallsAPI:
         self._counts.calls_request(status)
         return web.Response(status=status, body=orjson.dumps(tree), content_type="application/json", headers=headers)
 
-    async def _authenticate(self, request: web.Request, ip: str) -> Account:
-        """The account whose access token the request brings."""
-        if (offences := self._offences.get(ip)) is not None and offences.count >= self._bad_tokens_most:
-            raise _Refusal(429, "too many bad access tokens from this address", retry_after=_SHUT_OUT_S)
-        tokens = request.headers.getall(_ACCESS_TOKEN, ())
-        name = None
-        if len(tokens) == 1 and tokens[0]:
-            token_hash = hashlib.sha256(tokens[0].encode(errors="surrogateescape")).hexdigest()
-            name = await self._calls.account_of(token_hash)
-        account = await self._store.account(name, time.monotonic() + _ACCOUNT_S) if name else None
-        if account is None:
-            if tokens:
-                if (offences := self._offences.get(ip)) is None:
-                    offences = self._offences[ip] = _Offences()  # setting it begins its minute
-                offences.count += 1
-            raise _Refusal(401, f"{_ACCESS_TOKEN}: is missing or unknown")
-        return account
+    async def _authenticate(self, request: web.Request, ip: str) -> Bearer:
+        """Whose access token the request brings."""
+        try:
+            return await self._access.bearer(request.headers.getall(ACCESS_TOKEN, ()), ip)
+        except ShutOutError:
+            raise _Refusal(429, "too many bad access tokens from this address", retry_after=SHUT_OUT_S) from None
+        except UnknownTokenError:
+            raise _Refusal(401, f"{ACCESS_TOKEN}: is missing or unknown") from None
 
 
 def _number(text: str, account: Account, errors: list[str], name: str = "number") -> str:

@@ -15,7 +15,7 @@ from aiohttp import HttpVersion11, hdrs, web
 from cachetools import TTLCache
 from pydantic import ValidationError
 
-from edgeproxy import json_body
+from edgeproxy import audit, json_body
 from edgeproxy.client_ip import ClientIP
 from edgeproxy.errors import Fault
 from edgeproxy.model import Account
@@ -87,14 +87,27 @@ class PartnerAPI:
         if hdrs.HOST not in request.headers:
             raise Refusal(400, "a Host header is required")
         self._require_https(request)
-        account = await self._authenticate(request)
+        account, user = await self._authenticate(request)
         method = _method(request, target)
         operation, ids = _route(method, target.path)
         began = time.monotonic()
         fields = _merge(target.query, await _body(request, method), ids.items())
         if time.monotonic() - began > _SLOW_BODY_S:  # the user may have been shut out meanwhile
             await self._still_there(request, account)
-        return await operation.run(self._partner, account, _check(operation, fields, account))
+        checked = _check(operation, fields, account)
+        if not operation.writes:
+            return await operation.run(self._partner, account, checked)
+        named = checked.model_dump(by_alias=True, exclude_unset=True)
+        record = named.pop(operation.id_field, None)
+        with audit.write(
+            operation.writes, who=f"user:{user}", ip=self._client_ip.find(request.remote, self._lines(request)).kept,
+            account=account.name, record=record, fields=named, refusals=(Refusal,),
+        ) as write:  # fmt: skip
+            tree = await operation.run(self._partner, account, checked)
+            if record is None:
+                ((_, (made,)),) = tree.items()
+                write.record = made[operation.id_field]
+        return tree
 
     # Access -------------------------------------------------------------------------------------------------------
 
@@ -110,8 +123,8 @@ class PartnerAPI:
             return
         raise Refusal(403, "this API takes HTTPS requests only")
 
-    async def _authenticate(self, request: web.Request) -> Account:
-        """The account whose user asks, by HTTP Digest and the account's list of networks."""
+    async def _authenticate(self, request: web.Request) -> tuple[Account, str]:
+        """The account whose user asks, by HTTP Digest and the account's list of networks; and the user's name."""
         ip = self._client_ip.find(request.remote, self._lines(request)).counted
         if ip in self._blocked:
             raise _too_many_failures()
@@ -130,7 +143,7 @@ class PartnerAPI:
         life_ms = (digest.NONCE_LIFE_S + digest.AHEAD_S) * 1000
         if not await self._partner.take_nonce(credentials.nonce, int(credentials.count, 16), life_ms):
             raise _Unauthorized(stale=True)
-        return account
+        return account, credentials.username
 
     async def _account_of(self, request: web.Request, credentials: digest.Credentials, ip: str) -> Account:
         """The account of the user who proves to know the password, from one of the account's networks."""

@@ -610,7 +610,21 @@ class Operation:
     summary: str
     gives: tuple[str, tuple[str, ...]] | None  # the list in the answer, and the fields of its records
 
+    @property
+    def writes(self) -> str:
+        """What it does, as the audit calls it, such as `sources.extend`; empty if it changes nothing."""
+        if self.gives is None or self.method == "GET":
+            return ""
+        resource, word = self.gives[0], self.paths[-1].rpartition("/")[2]
+        return f"{resource}.{_WRITES[self.method] if word == resource else word}"
 
+    @property
+    def id_field(self) -> str:
+        """The field that names a record of the answer's list."""
+        return self.gives[1][0] if self.gives else ""
+
+
+_WRITES = {"POST": "create", "PUT": "update", "DELETE": "delete"}
 _CUSTOMERS = ("customers", CUSTOMER)
 _SOURCES = ("sources", SOURCE)
 _GREETINGS = ("voicemail_greetings", GREETING)

@@ -212,8 +212,7 @@ class Handler:
         refused = resolution.refused
         if refused is Kind.STORE_UNAVAILABLE:
             return self._from_memory(account, ask, shown)
-        limits = rate_limits(account, resolution.window_left, resolution.points_left, resolution.day_left_ms)
-        call.limits = f"RateLimit-Policy: {limits['RateLimit-Policy']}\r\nRateLimit: {limits['RateLimit']}\r\n"
+        call.limits = rate_limits(account, resolution.window_left, resolution.points_left, resolution.day_left_ms)
         if refused is Kind.BLOCKED_IP:
             raise Fault(refused, account.per_second, retry_after=-(-resolution.wait_ms // 1000))
         if refused is Kind.BUDGET_EXHAUSTED:

@@ -3,14 +3,14 @@
 import asyncio
 import hmac
 import logging
-import time
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import orjson
 from aiohttp import hdrs, web
-from cachetools import TTLCache
 
+from edgeproxy import audit
+from edgeproxy.access import ACCESS_TOKEN, SHUT_OUT_S, Access, Bearer, ShutOutError, UnknownTokenError
 from edgeproxy.client_ip import ClientIP
 from edgeproxy.errors import Fault
 from edgeproxy.json_body import receive
@@ -23,14 +23,12 @@ from edgeproxy.store.static import Spent, Static, spent
 from edgeproxy.telemetry import Counts
 
 PATH = "/phone-service/v1/api/calltracking/ad-platform/phone/"
-METHODS = ("update", "create", "delete", "list")
+Method = Literal["update", "create", "delete", "list"]
+METHODS: tuple[Method, ...] = get_args(Method)
 
 _log = logging.getLogger(__name__)
-_ACCESS_TOKEN, _SITE_ID = "Access-Token", "SiteId"
+_SITE_ID = "SiteId"
 _BODY_S = 10  # that a body may take to arrive
-_ACCOUNT_S = 5
-_OFFENDERS_KEPT = 65_536
-_SHUT_OUT_S = 60
 _CODES = {
     400: "VALIDATION_ERROR", 401: "UNAUTHORIZED", 403: "FORBIDDEN", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED",
     409: "CONFLICT", 429: "TOO_MANY_REQUESTS", 500: "INTERNAL_ERROR",
@@ -64,13 +62,6 @@ class _Call:
     spent: Spent | None = None
 
 
-@dataclass(slots=True)
-class _Offences:
-    """An IP's bad access tokens of a minute."""
-
-    count: int = 0
-
-
 class StaticAPI:
     """Serves `PATH` of the manage port."""
 
@@ -78,56 +69,56 @@ class StaticAPI:
         self._store = store
         self._static = Static(store, settings.durable_replicas)
         self._counts = counts
-        self._bad_tokens_most = settings.bad_logins_per_minute
+        self._access = Access(store, settings.bad_logins_per_minute)
         self._client_ip = ClientIP(settings.trusted_proxies, settings.client_ip_header)
-        self._offences: TTLCache[str, _Offences] = TTLCache(_OFFENDERS_KEPT, _SHUT_OUT_S)
 
-    async def answer(self, request: web.Request, call: _Call) -> bytes:
+    async def answer(self, request: web.Request, method: Method, call: _Call) -> bytes:
         """The body of a success: its path through this API.
 
         Raises:
             _Refusal, wire.MalformedError, wire.InvalidError, RefusedError, Fault, NotDurableError, UncertainError.
         """
-        method = request.match_info["method"]
-        ip = self._client_ip.find(request.remote, tuple(request.headers.getall(self._client_ip.header, ()))).counted
+        client = self._client_ip.find(request.remote, tuple(request.headers.getall(self._client_ip.header, ())))
+        ip = client.counted
         body = await receive(request.content, request.content_length, wire.BODY_MOST, _BODY_S)
         # After the body, lest a token serve that is revoked while the rest of it is held back.
-        account = call.account = await self._authenticate(request, ip)
+        bearer = await self._authenticate(request, ip)
+        account = call.account = bearer.account
         tree = wire.parse(body)
-        match method:
-            case "list":
-                numbers = wire.check_many(tree).phone_numbers
-                await self._admit(call, account, ip)
-                records, call.spent = await self._static.read(account, numbers)
-                return orjson.dumps([_listed(number, parts) for number, parts in zip(numbers, records, strict=True)])
-            case "delete":
-                number = wire.check_one(tree).phone_number
-                await self._admit(call, account, ip)
-                call.spent = await self._static.change(account, "delete", number, {})
-            case _:
-                change = wire.check_change(tree)
-                await self._admit(call, account, ip)
-                what: Literal["create", "update"] = "create" if method == "create" else "update"
-                call.spent = await self._static.change(account, what, change.phone_number, change.parts())
+        if method == "list":
+            numbers = wire.check_many(tree).phone_numbers
+            await self._admit(call, account, ip)
+            records, call.spent = await self._static.read(account, numbers)
+            return orjson.dumps([_listed(number, parts) for number, parts in zip(numbers, records, strict=True)])
+        if method == "delete":
+            number, parts = wire.check_one(tree).phone_number, {}
+        else:
+            change = wire.check_change(tree)
+            number, parts = change.phone_number, change.parts()
+        await self._admit(call, account, ip)
+        with audit.write(
+            f"numbers.{method}", who=f"token:{bearer.mark}", ip=client.kept, account=account.name, record=number,
+            fields=parts,
+        ):  # fmt: skip
+            call.spent = await self._static.change(account, method, number, parts)
         return b""
 
-    async def _authenticate(self, request: web.Request, ip: str) -> Account:
-        """The account whose token and site these are."""
-        tokens = request.headers.getall(_ACCESS_TOKEN, ())
-        if (offences := self._offences.get(ip)) is not None and offences.count >= self._bad_tokens_most:
-            raise _Refusal(429, "too many bad access tokens from this address", retry_after=_SHUT_OUT_S)
-        name = await self._static.account_of(tokens[0]) if len(tokens) == 1 and tokens[0] else None
-        account = await self._store.account(name, time.monotonic() + _ACCOUNT_S) if name else None
-        if account is None or account.site is None:
-            if tokens:
-                if (offences := self._offences.get(ip)) is None:
-                    offences = self._offences[ip] = _Offences()  # setting it begins its minute
-                offences.count += 1
-            raise _Refusal(401, f"{_ACCESS_TOKEN}: is missing or unknown")
-        sites = request.headers.getall(_SITE_ID, ())
-        if len(sites) != 1 or not hmac.compare_digest(sites[0].encode(errors="surrogateescape"), account.site.encode()):
+    async def _authenticate(self, request: web.Request, ip: str) -> Bearer:
+        """Whose token and site these are."""
+        try:
+            bearer = await self._access.bearer(request.headers.getall(ACCESS_TOKEN, ()), ip)
+        except ShutOutError:
+            raise _Refusal(429, "too many bad access tokens from this address", retry_after=SHUT_OUT_S) from None
+        except UnknownTokenError:
+            raise _Refusal(401, f"{ACCESS_TOKEN}: is missing or unknown") from None
+        sites, site = request.headers.getall(_SITE_ID, ()), bearer.account.site
+        if (
+            site is None
+            or len(sites) != 1
+            or not hmac.compare_digest(sites[0].encode(errors="surrogateescape"), site.encode())
+        ):
             raise _Refusal(403, f"{_SITE_ID}: is not the site of this access token")
-        return account
+        return bearer
 
     async def _admit(self, call: _Call, account: Account, ip: str) -> None:
         window = await self._static.admit(ip, account.per_second)
@@ -142,11 +133,11 @@ class StaticAPI:
         """Answer a request, whatever becomes of it."""
         call = _Call()
         try:
-            if request.match_info["method"] not in METHODS:
+            if (method := request.match_info["method"]) not in METHODS:
                 raise _Refusal(404, "there is no such method")
             if request.method != hdrs.METH_POST:
                 raise _Refusal(405, "only POST is allowed")
-            body = await self.answer(request, call)
+            body = await self.answer(request, method, call)
             response = web.Response(body=body, content_type="application/json" if body else None)
         except _Refusal as refusal:
             response = _refuse(refusal)
@@ -172,7 +163,8 @@ class StaticAPI:
             response = _refuse(_Refusal(500, "internal error"))
         if call.account is not None and call.spent is not None:
             left = call.spent
-            response.headers.update(rate_limits(call.account, call.window_left, left.points_left, left.day_left_ms))
+            lines = rate_limits(call.account, call.window_left, left.points_left, left.day_left_ms).splitlines()
+            response.headers.update(dict(line.split(": ", 1) for line in lines))
         self._counts.static_request(response.status)
         return response
 

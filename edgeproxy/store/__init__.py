@@ -19,6 +19,7 @@ from edgeproxy.model import ACCOUNT_NAME, Account
 from edgeproxy.store import keys
 from edgeproxy.store.batching import Ask, Batcher, Resolution
 from edgeproxy.store.libraries import libraries
+from edgeproxy.store.sealing import Seal, SealError
 from edgeproxy.store.servers import Server, connect, end, fault_of
 
 __all__ = ["Ask", "Resolution", "ServerFacts", "Store", "StoreError", "store_time"]
@@ -65,8 +66,8 @@ class Store:
     `clock` gives the epoch ms that functions go by, for tests; 0 leaves time to the store. So many replicas as
     `lease_replicas` must have what a visitor's request wrote before it is answered. `on_batch` is told each batch's
     size and what it did (`granted`, `renewed`, `recycled`, `original`, `shared`, `source`), `on_up` whether the store
-    began or ceased to answer, `on_fault` why a call failed (see `telemetry.STORE_FAULTS`). Use as an async context
-    manager, or call `open` and `close`.
+    began or ceased to answer, `on_fault` why a call failed (see `telemetry.STORE_FAULTS`). `seal` seals and opens the
+    secrets in it; without one they are plain. Use as an async context manager, or call `open` and `close`.
 
     Raises:
         ValueError: the URL is none (see `StoreURL.parse`).
@@ -81,7 +82,9 @@ class Store:
         on_batch: Callable[[int, dict[str, int]], None] = _ignore,
         on_up: Callable[[bool], None] = _ignore,
         on_fault: Callable[[str], None] = _ignore,
+        seal: Seal | None = None,
     ) -> None:
+        self.seal = seal or Seal()
         self._clock = clock
         self._lease_replicas = lease_replicas
         self._on_batch = on_batch
@@ -194,7 +197,8 @@ class Store:
         `deadline` is by `time.monotonic`.
 
         Raises:
-            Fault: `STORE_UNAVAILABLE`, also where the store holds no account at all: it has lost its data.
+            Fault: `STORE_UNAVAILABLE`, also where the store holds no account at all: it has lost its data; and where
+                the account's secrets cannot be opened, so that nobody takes it for a bad signature.
         """
         if name in self._unknown or not ACCOUNT_NAME.fullmatch(name):
             return None
@@ -211,6 +215,9 @@ class Store:
                 return await asyncio.shield(reading)
         except (RedisError, OSError) as error:  # a TimeoutError is an OSError
             server.failed(started, error)
+            raise Fault(Kind.STORE_UNAVAILABLE) from None
+        except SealError as error:
+            self.seal.tell(error)
             raise Fault(Kind.STORE_UNAVAILABLE) from None
 
     def _account_was_read(self, name: str, reading: "asyncio.Task[Account | None]") -> None:
@@ -234,7 +241,8 @@ class Store:
             if changes == self._changes:
                 self._unknown[name] = True
             return None
-        account = self._accounts[name] = Account.from_config(name, int(version), orjson.loads(config or b"null"))
+        opened = self.seal.open_config(name, orjson.loads(config or b"null"))
+        account = self._accounts[name] = Account.from_config(name, int(version), opened)
         return account
 
     async def _read(self, command: tuple[Any, ...]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from edgeproxy.model import Account, Pool
-from edgeproxy.store import Store, keys
+from edgeproxy.store import Store, keys, sealing
 from edgeproxy.store.functions import Functions, RefusedError
 
 CDR_FILTERS = ("customer_id", "source_id", "custnr")
@@ -62,12 +62,6 @@ class Calls:
         self.store = self._store = store
         self._functions = Functions(store, replicas)
 
-    async def account_of(self, token_hash: str) -> str | None:
-        """The account whose access token has this hash."""
-        with self._functions.faults():
-            found = await self._store.client(keys.TOKENS).hget(keys.TOKENS, token_hash)
-        return None if found is None else str(found)
-
     async def now_ms(self, account: Account) -> int:
         """The account's store's time, epoch ms."""
         if now_ms := self._store.clock():
@@ -116,11 +110,12 @@ class Calls:
         return {"anum": number[:-3] + "xxx", "anum_md5": await self._caller_hash(account, number)}
 
     async def _caller_hash(self, account: Account, caller: str) -> str:
-        name = keys.account(account.name)
+        name, place = keys.account(account.name), sealing.callers_salt(account.name)
+        seal = self._store.seal
         with self._functions.faults():
             client = self._store.client(name)
-            await client.hsetnx(name, "salt", secrets.token_hex(16))
-            salt = str(await client.hget(name, "salt"))
+            await client.hsetnx(name, "salt", seal.seal_text(secrets.token_hex(16), place))
+            salt = seal.open_text(str(await client.hget(name, "salt")), place)
         return hashlib.md5((salt + caller).encode(), usedforsecurity=False).hexdigest()
 
     async def next_cdr_id(self, account: Account) -> str:

@@ -13,6 +13,7 @@ from redis.exceptions import MovedError, RedisError, ResponseError
 from edgeproxy.errors import Fault, Kind
 from edgeproxy.store import Store, StoreError, keys
 from edgeproxy.store.libraries import function_name
+from edgeproxy.store.sealing import SealError
 from edgeproxy.store.servers import ReplyLostError, Server
 
 _log = logging.getLogger(__name__)
@@ -64,6 +65,9 @@ class Functions:
         except (RedisError, OSError, StoreError) as error:
             self._tell(error)
             self._store.servers.look()
+            raise Fault(Kind.STORE_UNAVAILABLE) from None
+        except SealError as error:
+            self._store.seal.tell(error)
             raise Fault(Kind.STORE_UNAVAILABLE) from None
 
     def _tell(self, error: Exception) -> None:

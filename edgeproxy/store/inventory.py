@@ -9,9 +9,10 @@ from redis.exceptions import WatchError
 from edgeproxy.account_file import AccountEntry, AccountFile
 from edgeproxy.model import Account
 from edgeproxy.store import Store, StoreError, keys
+from edgeproxy.store.access import token_hash
 from edgeproxy.store.libraries import function_name
 from edgeproxy.store.partner import Partner
-from edgeproxy.store.static import token_hash
+from edgeproxy.store.sealing import Seal
 
 _SETTINGS_SHOWN = ("region", "timezone", "points_daily", "costs", "per_second", "limit_by", "visitor_ttl_ms",
                    "visits_kept_ms", "networks", "quarantine_ms", "calls_kept_ms", "leases_kept_ms", "customers_most",
@@ -27,7 +28,7 @@ class Change:
 
     account: str
     version: str  # what the store had when it was compared; "" where it had no such account
-    config: bytes = field(repr=False)  # it holds secrets
+    config: bytes = field(repr=False)  # it holds secrets, sealed if the store's `Seal` has keys
     moves: dict[str, tuple[list[str], list[str], int]]  # pool → numbers that leave, numbers that enter, cooldown ms
     free: tuple[list[str], list[str]]  # numbers that leave and that enter the free ones
     tokens: tuple[list[str], list[str]] = field(repr=False)  # hashes of access tokens that end, and that begin
@@ -37,31 +38,45 @@ class Change:
     leases_kept_ms: int
     lines: tuple[str, ...]
 
+    def names(self) -> list[str]:
+        """The names of what changes, without what it was or will be."""
+        return [line.partition(":")[0] for line in self.lines]
+
 
 async def compare(store: Store, file: AccountFile) -> list[Change]:
     """What loading the file would change; accounts that are as the file says are left out.
 
+    Secrets are compared as they are, not as they are sealed.
+
     Raises:
         StoreError: a number cannot be moved or given up, because a source uses it.
+        SealError: an account's secrets cannot be opened.
         RedisError, OSError: the store cannot be reached.
     """
     changes = []
     for name, entry in file.accounts.items():
         client = store.client(keys.account(name))
         version, config = await client.hmget(keys.account(name), ["version", "config"])
+        before = None
         if version is not None:
-            account = Account.from_config(name, int(version), orjson.loads(config or b"null"))
+            before = store.seal.open_config(name, orjson.loads(config or b"null"))
+            account = Account.from_config(name, int(version), before)
             await Partner(store, None).settle(account)
         held = await client.hgetall(keys.numbers(name))
         inventory = {str(number): str(state) for number, state in held.items()}
-        change = _compare(name, entry, str(version or ""), orjson.loads(config or b"null"), inventory)
+        change = _compare(name, entry, str(version or ""), before, inventory, store.seal)
         if change.lines:
             changes.append(change)
     return changes
 
 
 def _compare(
-    name: str, entry: AccountEntry, version: str, before: dict[str, Any] | None, inventory: dict[str, str]
+    name: str,
+    entry: AccountEntry,
+    version: str,
+    before: dict[str, Any] | None,
+    inventory: dict[str, str],
+    seal: Seal,
 ) -> Change:
     after = entry.config() | {"token_hashes": [token_hash(token) for token in entry.tokens()]}
     numbers = {number: _POOL + pool for number, pool in entry.pooled_numbers().items()}
@@ -98,7 +113,7 @@ def _compare(
     return Change(
         account=name,
         version=version,
-        config=orjson.dumps(after),
+        config=orjson.dumps(seal.seal_config(name, after)),
         moves=moves,
         free=free,
         leases_kept_ms=after["leases_kept_ms"],

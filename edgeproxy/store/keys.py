@@ -8,9 +8,9 @@ RELEASE = "ep1"  # begins every key, function library and function: what the dat
 
 CHANGED = f"{RELEASE}:changed"  # pub/sub channel: the name of an account whose configuration changed
 ACCOUNTS = f"{RELEASE}:accounts"  # set of account names
-USERS = f"{RELEASE}:users"  # hash: user of the partner API → JSON: account, HA1 of its password by algorithm
-TOKENS = f"{RELEASE}:tokens"  # hash: SHA-256 of an access token of the static numbers API → account
-NONCE_KEY = f"{RELEASE}:nonce-key"  # string: what the nonces of HTTP Digest are signed with, the same for all nodes
+USERS = f"{RELEASE}:users"  # hash: user of the partner API → JSON: account, HA1s of its password (sealed)
+TOKENS = f"{RELEASE}:tokens"  # hash: SHA-256 of an access token → the account that lists it among its `token_hashes`
+NONCE_KEY = f"{RELEASE}:nonce-key"  # string, sealed: what the nonces of HTTP Digest are signed with, on all nodes
 OWNERS = f"{RELEASE}:owners"  # hash: tracking number → account, so that no two accounts hold one number
 LIMITER = tuple(f"{RELEASE}:{{ip}}:{turn}" for turn in range(3))  # hashes of one clock second each, used in turn
 
@@ -22,7 +22,10 @@ def flushed(key: str) -> str:
 
 
 def account(name: str) -> str:
-    """Hash: `version` and `config` (JSON) of the account, and the `salt` of its callers' hashes."""
+    """Hash: `version` and `config` (JSON, its `secrets` sealed), and the `salt` of its callers' hashes, sealed.
+
+    What is sealed, and how, is in sealing.py.
+    """
     return f"{RELEASE}:{{{name}}}:account"
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import orjson
 
 from edgeproxy.model import Account
-from edgeproxy.store import Store, keys
+from edgeproxy.store import Store, keys, sealing
 from edgeproxy.store.functions import Functions
 
 Record = dict[str, str | None]
@@ -62,7 +62,15 @@ class Partner:
                 self._store.client(keys.USERS).hget(keys.USERS, user),
                 self._store.client(keys.failures(ip)).get(keys.failures(ip)),
             )
-        return (User(**orjson.loads(packed)) if packed else None), int(failures or 0)
+            return (self._open_user(user, orjson.loads(packed)) if packed else None), int(failures or 0)
+
+    def _open_user(self, name: str, tree: dict[str, Any]) -> User:
+        account, seal = tree["account"], self._store.seal
+        ha1 = {
+            algorithm: seal.open(kept, sealing.password_hash(name, account, algorithm))
+            for algorithm, kept in tree["ha1"].items()
+        }
+        return User(account, ha1)
 
     async def failed(self, ip: str) -> None:
         """Count a failed login; a client's count begins again a minute after its first."""
@@ -78,13 +86,18 @@ class Partner:
     async def nonce_key(self) -> bytes:
         """The key that nonces are signed with, the same for all workers and nodes; made by the first who asks."""
         with self._functions.faults():
-            client = self._store.client(keys.NONCE_KEY)
-            await client.set(keys.NONCE_KEY, secrets.token_hex(_NONCE_KEY_BYTES), nx=True)
-            return bytes.fromhex(str(await client.get(keys.NONCE_KEY)))
+            client, fresh = self._store.client(keys.NONCE_KEY), secrets.token_hex(_NONCE_KEY_BYTES)
+            await client.set(keys.NONCE_KEY, self._store.seal.seal_text(fresh, sealing.NONCE_KEY), nx=True)
+            kept = str(await client.get(keys.NONCE_KEY))
+            return bytes.fromhex(self._store.seal.open_text(kept, sealing.NONCE_KEY))
 
     async def save_user(self, name: str, user: User) -> None:
         """Add a user, or give it another password or account."""
-        packed = orjson.dumps({"account": user.account, "ha1": user.ha1})
+        ha1 = {
+            algorithm: self._store.seal.seal(password_hash, sealing.password_hash(name, user.account, algorithm))
+            for algorithm, password_hash in user.ha1.items()
+        }
+        packed = orjson.dumps({"account": user.account, "ha1": ha1})
         with self._functions.faults():
             await self._store.client(keys.USERS).hset(keys.USERS, name, packed.decode())
 

@@ -1,6 +1,5 @@
-"""Static numbers in the store: who may edit them, and their display options and redirect scenarios (CONTRACT §4)."""
+"""Static numbers in the store: their display options and redirect scenarios (CONTRACT §4)."""
 
-import hashlib
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,11 +13,6 @@ from edgeproxy.store.partner import Partner
 
 _NO_BUDGET = 10**15
 Parts = dict[str, Any]  # displayOptions, redirectOptions, poolName, as on the wire
-
-
-def token_hash(token: str) -> str:
-    """What is kept of an access token: tokens are random, so a plain hash gives nothing away."""
-    return hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +38,6 @@ class Static:
     def __init__(self, store: Store, replicas: int | None = 0) -> None:
         self._store = store
         self._functions = Functions(store, replicas)
-
-    async def account_of(self, token: str) -> str | None:
-        """The account whose access token this is."""
-        with self._functions.faults():
-            found = await self._store.client(keys.TOKENS).hget(keys.TOKENS, token_hash(token))
-        return None if found is None else str(found)
 
     async def admit(self, ip: str, per_second: int) -> Window:
         """Take a place in the client IP's window of the limiter that all APIs share."""

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from edgeproxy import access
 from edgeproxy.calls import handler as calls
 from edgeproxy.static import handler as static
 from tests.conftest import DEMO, Desk, Edge, serving
@@ -128,8 +129,7 @@ async def test_a_token_that_is_revoked_while_its_body_is_held_back_is_refused(ed
 
 @pytest.fixture
 def _short_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for api in APIS:
-        monkeypatch.setattr(api.module, "_SHUT_OUT_S", 1)
+    monkeypatch.setattr(access, "SHUT_OUT_S", 1)
 
 
 @apis

@@ -18,6 +18,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import BaseModel, ValidationError
 
 from edgeproxy import docs, openapi
+from edgeproxy.access import ACCESS_TOKEN
 from edgeproxy.calls import attribution
 from edgeproxy.calls import handler as calls_handler
 from edgeproxy.errors import Fault, Kind
@@ -437,7 +438,7 @@ def test_a_static_method_is_as_the_gateway_has_it() -> None:
         if status != 405  # is never the answer of a POST
     }
     scheme = DOCUMENT["components"]["securitySchemes"]["accessToken"]
-    assert (scheme["type"], scheme["in"], scheme["name"]) == ("apiKey", "header", static_handler._ACCESS_TOKEN)
+    assert (scheme["type"], scheme["in"], scheme["name"]) == ("apiKey", "header", ACCESS_TOKEN)
     for method in static_handler.METHODS:
         tree = static_operation(method)
         assert tree["security"] == [{"accessToken": []}]
@@ -710,7 +711,7 @@ def test_the_operations_of_calls_are_as_the_gateway_has_them() -> None:
         if method == "post":
             assert str(calls_handler.BODY_MOST) in tree["requestBody"]["description"]
     scheme = DOCUMENT["components"]["securitySchemes"]["accessToken"]
-    assert scheme["name"] == calls_handler._ACCESS_TOKEN
+    assert scheme["name"] == ACCESS_TOKEN
     parameters = DOCUMENT["paths"]["/calls/lookup"]["get"]["parameters"]
     assert [(parameter["name"], parameter["in"], parameter["required"]) for parameter in parameters] == [
         ("number", "query", True),

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from edgeproxy.settings import Settings, SettingsError, load
+from edgeproxy.store.sealing import new_key
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -86,3 +87,18 @@ def test_the_readme_describes_every_setting_and_no_other() -> None:
             default = f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
         expected[name] = (default, field.description)
     assert told == expected
+
+
+def test_store_keys_are_checked_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = new_key(), new_key()
+    monkeypatch.setenv("EDGEPROXY_STORE_KEYS", f"{first}, {second}")
+    settings = load()
+    assert [key.get_secret_value() for key in settings.store_keys] == [first, second]
+    assert not [key for key in (first, second) if key in repr(settings) or key in str(settings.model_dump())]
+    for bad in ("hunter2", first[:-4] + "====", first[:-5], first + "\u00e9", first.replace(first[3], "*")):
+        monkeypatch.setenv("EDGEPROXY_STORE_KEYS", f"{second},{bad}")
+        with pytest.raises(SettingsError) as caught:
+            load()
+        assert str(caught.value).startswith("EDGEPROXY_STORE_KEYS[1]: ")
+        assert "edgeproxy keys new" in str(caught.value)
+        assert bad not in str(caught.value)
