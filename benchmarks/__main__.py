@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks import compare, loops, machine
 from benchmarks import growth as growing
+from benchmarks import hostile as attacking
 from benchmarks import leases as leasing
 from benchmarks import rooms as rooming
 from benchmarks.load import LoadError
@@ -174,6 +175,18 @@ def leases(most: int, store_binary: str | None, results: Path) -> None:
         result = leasing.run(most, store_binary, progress)
     leasing.show(result, _console)
     _console.print(f"kept in {machine.save('leases', result, results)}")
+
+
+@main.command()
+@click.option("--seconds", type=click.IntRange(1, 8), default=6, show_default=True, help="Length of each attack.")
+@_store
+@_results
+def hostile(seconds: int, store_binary: str | None, results: Path) -> None:
+    """A good client's latency beside slow, flooding and malformed ones."""
+    with _running() as progress, loops.local(1, store_binary) as opened:
+        result = attacking.run(opened, seconds, progress)
+    attacking.show(result, _console)
+    _console.print(f"kept in {machine.save('hostile', result, results)}")
 
 
 @main.command()

@@ -155,12 +155,16 @@ def open_loop(url: str, requests: Path, rate: float, seconds: int, connections: 
 
 
 def outcomes(server: Server) -> dict[str, float]:
-    """The gateway's own counts: `outcome:…` of requests, `event:…` of numbers."""
+    """The gateway's own counts: `outcome:…` of requests, `event:…` of numbers, `refused:…` of connections."""
     with urllib.request.urlopen(f"{server.manage}/metrics", timeout=10) as response:
         text = response.read().decode()
     counts = {}
     for line in text.splitlines():
-        for name, label in (("edgeproxy_requests_total", "outcome"), ("edgeproxy_numbers_total", "event")):
+        for name, label in (
+            ("edgeproxy_requests_total", "outcome"),
+            ("edgeproxy_numbers_total", "event"),
+            ("edgeproxy_connections_refused_total", "refused"),
+        ):
             if line.startswith(f"{name}{{"):
                 value = line.partition('="')[2].partition('"')[0]
                 counts[f"{label}:{value}"] = float(line.rpartition(" ")[2])

@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 
 from edgeproxy import docs, openapi, telemetry
 from edgeproxy.calls import handler as calls
+from edgeproxy.connections import Port, places
 from edgeproxy.partner import handler as partner
 from edgeproxy.resolve.answer import Answer
 from edgeproxy.resolve.handler import Handler
@@ -43,6 +44,9 @@ def _is_ours(record: logging.LogRecord) -> bool:
 _http_log.addFilter(_is_ours)
 _LINGER_S = 2  # for the rest of a body that was refused
 _RETRY_S = 0.5  # between attempts to reach the store at start
+_ARRIVAL_S = 0.2  # that a connection under way, and the first bytes over it, may take when the ports are about to close
+_SO_BINDTOIFINDEX = 62  # linux/socket.h; Python 3.11 has no name for it
+_NO_INTERFACE = 2**31 - 1
 _GC_THRESHOLDS = (50_000, 50, 100)
 
 
@@ -93,6 +97,9 @@ class Gateway:
             loop.remove_reader(supervisor)
             self.drain()
             await asyncio.sleep(self._settings.drain_s)
+            for listener in (self._edge, self._manage):
+                _refuse_connections(listener)
+            await asyncio.sleep(_ARRIVAL_S)
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -136,24 +143,26 @@ class Gateway:
     @contextlib.asynccontextmanager
     async def _listeners(self) -> AsyncIterator[None]:
         self._handler = Handler(self._store, self._settings, self._counts)
-        keepalive = self._settings.keepalive_s
         # A request on the edge port goes to its handler without routing; see benchmarks/README.md for what that saves.
         paths = _Edge(self._handler, self._counts, self._draining)
         edge = web.Server(
             cast("Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]", paths),  # an Answer will do
             request_factory=_small_request,
-            access_log=None,
-            logger=_http_log,
-            keepalive_timeout=keepalive,
-            lingering_time=_LINGER_S,
-            auto_decompress=False,
         )
-        manage = web.AppRunner(self._manage_app(), access_log=None, logger=_http_log, keepalive_timeout=keepalive)
+        manage = web.AppRunner(self._manage_app())
         await manage.setup()
+        most = places(self._settings)
+        port = functools.partial(Port, settings=self._settings, most=most, counts=self._counts, logger=_http_log)
         loop = asyncio.get_running_loop()
-        edge_listener = await loop.create_server(edge, sock=self._edge)
+        edge_listener = await loop.create_server(
+            port(edge, lingering_time=_LINGER_S, auto_decompress=False), sock=self._edge
+        )
+        tls = self._settings.manage_tls()
         manage_listener = await loop.create_server(
-            cast("web.Server", manage.server), sock=self._manage, ssl=self._settings.manage_tls()
+            port(cast("web.Server", manage.server)),
+            sock=self._manage,
+            ssl=tls,
+            ssl_handshake_timeout=self._settings.header_s if tls else None,
         )
         try:
             yield
@@ -171,6 +180,7 @@ class Gateway:
 
     def _manage_app(self) -> web.Application:
         app = web.Application(client_max_size=partner.BODY_MOST)
+        app.on_response_prepare.append(self._close_while_draining)
         calls_api = calls.CallsAPI(self._store, self._settings, self._counts)
         static_api = static.StaticAPI(self._store, self._settings, self._counts)
         partner_api = partner.PartnerAPI(self._store, self._settings, self._counts)
@@ -193,6 +203,11 @@ class Gateway:
             ]
         )
         return app
+
+    async def _close_while_draining(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        if self._draining.is_set():
+            response.force_close()
+            response.headers[hdrs.CONNECTION] = "close"  # aiohttp has decided on this header before it asks
 
     async def _healthz(self, request: web.BaseRequest) -> web.Response:
         return _healthz()
@@ -269,6 +284,18 @@ def _small_request(
     task: "asyncio.Task[None]",
 ) -> web.BaseRequest:
     return web.BaseRequest(message, payload, protocol, writer, task, task.get_loop(), client_max_size=BODY_MOST)
+
+
+def _refuse_connections(listener: socket.socket) -> None:
+    """Have the kernel refuse new connections to a listening socket, and complete those that are being made.
+
+    To close the socket instead would reset connections that their clients take for made, with the requests that they
+    have sent by then; a load balancer must not repeat those, and it may a refused one. A socket that is bound to a
+    network interface is found only by what comes in there, and no interface has this number. Where the system has no
+    such option (before Linux 5.7, to those without privileges) the socket stays as it is.
+    """
+    with contextlib.suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX, _NO_INTERFACE)
 
 
 @functools.cache

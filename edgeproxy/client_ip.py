@@ -7,7 +7,7 @@ ours: it reads from the right, and believes an entry only if a trusted proxy wro
 import functools
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from edgeproxy.settings import Network
@@ -15,8 +15,11 @@ from edgeproxy.settings import Network
 Header = Literal["x-forwarded-for", "forwarded"]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_FORWARDED_FOR = re.compile(r'(?:^|;)\s*for\s*=\s*(?:"([^"]*)"|([^;\s"]*))\s*(?=;|$)', re.IGNORECASE)
-_FORWARDED_PROTO = re.compile(r'(?:^|;)\s*proto\s*=\s*(?:"([^"]*)"|([^;\s"]*))\s*(?=;|$)', re.IGNORECASE)
+# A pair of a Forwarded element (RFC 7239 §4), with the `;` after it; an address with colons is taken unquoted too.
+_PAIR = re.compile(r"""\s*(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",;\\]*))\s*)?(?:;|$)""")
+_QUOTE_OR_COMMA = re.compile('[",]')
+_ESCAPED = re.compile(r"\\(.)")
+_PORT = re.compile(r"(?::(?:[0-9]{1,5}|_[0-9A-Za-z._-]+))?", re.ASCII)
 _NO_ADDRESS = ipaddress.IPv6Address(0)
 _ADDRESSES_KEPT = 65_536
 _REMEMBERED_MOST = 128  # characters of a header line that is remembered: what comes before is the client's to lengthen
@@ -30,17 +33,59 @@ class Client(NamedTuple):
 
 
 def read_address(text: str) -> Address | None:
-    """An address as proxies write it: bare, in brackets, with or without a port; None if it is none."""
+    """An address as proxies write it: bare, in brackets, with or without a port or zone; None if it is none."""
     text = text.strip().strip('"')
+    port = ""
     if text.startswith("["):
-        text = text[1:].partition("]")[0]
+        text, closed, port = text[1:].partition("]")
+        if not closed or ":" not in text:
+            return None
     elif text.count(":") == 1:
-        text = text.partition(":")[0]
+        text, _, port = text.partition(":")
+        port = ":" + port
+    if not _PORT.fullmatch(port):
+        return None
     try:
-        address = ipaddress.ip_address(text.partition("%")[0])
+        address = ipaddress.ip_address(text.partition("%")[0] if ":" in text else text)
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def _elements(line: str) -> Iterator[str]:
+    """The elements of a `Forwarded` line from the right.
+
+    Quotes are paired from the right too: what stands right of a client's own words was written by proxies and is well
+    formed, and whatever a client leaves open, it cannot swallow their words.
+    """
+    end, quoted = len(line), False
+    for found in reversed(list(_QUOTE_OR_COMMA.finditer(line))):
+        at = found.start()
+        if line[at] == ",":
+            if not quoted:
+                yield line[at + 1 : end]
+                end = at
+            continue
+        before = at
+        while before and line[before - 1] == "\\":
+            before -= 1
+        quoted ^= (at - before) % 2 == 0
+    yield line[:end]
+
+
+def _parameter(element: str, name: str) -> str:
+    """A parameter of a `Forwarded` element; empty if it is not there, or the element is malformed."""
+    value, at = None, 0
+    while at < len(element):
+        pair = _PAIR.match(element, at)
+        if pair is None:
+            return ""
+        at = pair.end()
+        if pair[1] is not None and pair[1].lower() == name:
+            if value is not None:
+                return ""
+            value = pair[3] if pair[2] is None else _ESCAPED.sub(r"\1", pair[2])
+    return value or ""
 
 
 def _client(address: Address) -> Client:
@@ -82,11 +127,11 @@ class ClientIP:
         address = read_address(peer) if peer else None
         if not values or (peer and (address is None or not self._is_trusted(address))):
             return None
-        said = values[-1].rpartition(",")[2]
         if self.header == "forwarded":
-            found = _FORWARDED_PROTO.search(said)
-            said = (found[1] or found[2] or "") if found else ""
-        return said.strip().lower() == "https"
+            said = _parameter(next(_elements(values[-1])), "proto")
+        else:
+            said = values[-1].rpartition(",")[2].strip()
+        return said.lower() == "https"
 
     def find(self, peer: str | None, values: tuple[str, ...]) -> Client:
         """The client; `peer` is the socket's address, `values` the header's lines in order.
@@ -107,15 +152,20 @@ class ClientIP:
             return _NO_ADDRESS
         if not values or (peer and not self._is_trusted(address)):
             return address
-        for value in reversed(values):
-            for entry in reversed(value.split(",")):
-                if self.header == "forwarded":
-                    found = _FORWARDED_FOR.search(entry)
-                    entry = (found[1] or found[2] or "") if found else ""
-                before = read_address(entry)
-                if before is None:
-                    return address
-                address = before
-                if not self._is_trusted(address):
-                    return address
+        for entry in self._entries(values):
+            before = read_address(entry)
+            if before is None:
+                return address
+            address = before
+            if not self._is_trusted(address):
+                return address
         return address
+
+    def _entries(self, values: tuple[str, ...]) -> Iterator[str]:
+        """What proxies say, each of who came to it, the nearest first."""
+        for value in reversed(values):
+            if self.header == "forwarded":
+                for element in _elements(value):
+                    yield _parameter(element, "for")
+            else:
+                yield from reversed(value.split(","))

@@ -95,6 +95,18 @@ class Settings(BaseSettings):
     )
     budget_ms: int = Field(50, ge=5, le=10_000, description="ms within which a request is answered")
     keepalive_s: float = Field(75, gt=0, description="s that an idle client connection is kept")
+    header_s: float = Field(
+        10, gt=0, description="s within which the head of a request must have come, from its first byte"
+    )
+    head_bytes: int = Field(
+        32_768, ge=1024, description="bytes of a head that comes in pieces; of any, 128 fields and 8,190 bytes a line"
+    )
+    body_s: float = Field(
+        10, gt=0, description="s that a body may take to arrive at the edge port, and an unread answer to be read"
+    )
+    connections_most: int = Field(
+        4000, ge=1, description="client connections of a worker and port, beyond which idle ones are closed"
+    )
     drain_s: float = Field(5, ge=0, description="s between failing readiness and closing the ports, on SIGTERM")
     grace_s: float = Field(30, ge=0, description="s that requests in flight may then take")
     bad_signatures_per_minute: int = Field(

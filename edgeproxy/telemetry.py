@@ -36,6 +36,8 @@ PARTNER_STATUSES = (200, 400, 401, 403, 404, 405, 500, 501, 503)  # all that the
 STATIC_STATUSES = (200, 400, 401, 403, 404, 405, 409, 429, 500)  # and the static numbers API
 CALLS_STATUSES = (200, 400, 401, 404, 405, 429, 500, 503)  # and the calls API
 
+REFUSALS = ("broken", "large_head", "slow_head", "slow_reader", "idle", "too_many")  # why connections are closed
+
 _STARTING, READY, DRAINING = 0.0, 1.0, 2.0
 
 _audit_log = logging.getLogger("edgeproxy.audit")
@@ -52,6 +54,7 @@ _CELLS = (
     *(f"static:{status}" for status in STATIC_STATUSES),
     *(f"calls:{status}" for status in CALLS_STATUSES),
     *(f"store_fault:{fault}" for fault in STORE_FAULTS),
+    *(f"refused:{reason}" for reason in REFUSALS),
     "crawlers",
     "from_memory",
     "unread_bodies",
@@ -127,6 +130,15 @@ class Board:
         for fault in STORE_FAULTS:
             faults.add_metric([fault], self.total(f"store_fault:{fault}"))
         yield faults
+        refused = CounterMetricFamily(
+            "edgeproxy_connections_refused",
+            "Client connections that were closed: broken HTTP, a head too large or too slow, answers not read; an idle "
+            "one for a new one's sake, or the new one, for want of an idle one (too_many).",
+            labels=["reason"],
+        )
+        for reason in REFUSALS:
+            refused.add_metric([reason], self.total(f"refused:{reason}"))
+        yield refused
         yield CounterMetricFamily("edgeproxy_worker_starts", "Worker processes started.", value=self.total("starts"))
         yield GaugeMetricFamily("edgeproxy_workers", "Worker processes of this node.", value=self.workers)
         yield GaugeMetricFamily(
@@ -190,7 +202,7 @@ class Counts:
         self._cells[_AT[f"store_fault:{fault}"]] += 1
 
     def add(self, name: str) -> None:
-        """Count one of `crawlers`, `from_memory`, `unread_bodies`, `starts`."""
+        """Count one of `crawlers`, `from_memory`, `unread_bodies`, `starts`, or `refused:` with one of `REFUSALS`."""
         self._cells[_AT[name]] += 1
 
     def store_up(self, up: bool) -> None:

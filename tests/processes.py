@@ -6,7 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,19 +59,21 @@ def started(
             [EDGEPROXY, *arguments], stdout=subprocess.PIPE, stderr=errors, text=True, env=environment(settings or {})
         )
     running = Running(process)
+    late = threading.Timer(30, process.terminate)  # which ends its output too
+    late.start()
     try:
         assert process.stdout is not None
-        deadline = time.monotonic() + 30
         for line in process.stdout:
             word, _, rest = line.rstrip("\n").partition(" ")
             running.said.setdefault(word, rest)
             running.lines.append(line.rstrip("\n"))
             if word == "ready":
                 break
-            assert time.monotonic() < deadline, "not ready within 30 s"
-        assert "ready" in running.said, f"ended with status {process.wait(10)}"
+        late.cancel()
+        assert "ready" in running.said, f"not ready within 30 s, or ended: status {process.wait(20)}"
         yield running
     finally:
+        late.cancel()
         with contextlib.suppress(subprocess.TimeoutExpired):
             running.stop(wait_s=15)
         if process.poll() is None:

@@ -27,6 +27,7 @@ LEVELS = {
     "edgeproxy.static": 3,
     "edgeproxy.calls": 3,
     "edgeproxy.numbers_file": 3.5,
+    "edgeproxy.connections": 3,
     "edgeproxy.openapi": 3.5,
     "edgeproxy.docs": 3.5,
     "edgeproxy.app": 4,
@@ -75,7 +76,17 @@ def test_imports_point_down(path: Path) -> None:
     ("library", "rooms"),
     [
         ("redis", {"edgeproxy.store", "edgeproxy.app", "edgeproxy.simulate", "edgeproxy.cli"}),
-        ("aiohttp", {"edgeproxy.resolve", "edgeproxy.partner", "edgeproxy.static", "edgeproxy.calls", "edgeproxy.app"}),
+        (
+            "aiohttp",
+            {
+                "edgeproxy.resolve",
+                "edgeproxy.partner",
+                "edgeproxy.static",
+                "edgeproxy.calls",
+                "edgeproxy.connections",
+                "edgeproxy.app",
+            },
+        ),
     ],
 )
 def test_a_library_stays_in_its_rooms(library: str, rooms: set[str]) -> None:

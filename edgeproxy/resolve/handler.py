@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import orjson
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.web_exceptions import HTTPException, HTTPRequestEntityTooLarge
 from cachetools import LRUCache, TTLCache
 from crawleruseragents import is_crawler
@@ -36,7 +36,6 @@ _NUMBERS_REMEMBERED_MOST = 256  # of one session
 _REMEMBERED_S = 1800
 _OVERSIZED = bytes(wire.BODY_MOST + 1)  # stands for a body that was not read to its end
 _LOOK_UP_S = 1  # between look-ups of unknown accounts for an IP past its limit of bad signatures
-_BODY_S = 10  # that a body may take to arrive
 _OWN_SHARE = 0.1  # of the budget: what the gateway keeps for itself
 _MOVES_MOST = 3  # times that an account may change under one request
 
@@ -127,6 +126,7 @@ class Handler:
         self._ip_header = istr(settings.client_ip_header)
         self._memory = Memory(_REMEMBERED_S)
         self._windows = Windows()
+        self._body_s = settings.body_s
         self._wait_s = settings.budget_ms / 1000 * (1 - _OWN_SHARE)
         self._offences: TTLCache[str, _Offences] = TTLCache(_OFFENDERS_KEPT, 60)
         self._offences_most = settings.bad_signatures_per_minute
@@ -259,16 +259,20 @@ class Handler:
     async def handle(self, request: web.BaseRequest) -> Answer:
         """Read the request, answer it by `resolve`, and count it."""
         headers = request.headers
-        if hdrs.EXPECT in headers:
+        if hdrs.EXPECT in headers and request.version >= HttpVersion11:
+            if headers[hdrs.EXPECT].lower() != "100-continue":
+                raise web.HTTPExpectationFailed
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
             length = headers.get(hdrs.CONTENT_LENGTH)
+            if length is None and headers.get(hdrs.TRANSFER_ENCODING, "chunked").lower() != "chunked":
+                raise web.HTTPNotImplemented  # it is framed by chunks, but coded before that
             if length is not None and int(length) > wire.BODY_MOST:
                 body = _OVERSIZED
             elif request.content.is_eof():  # as a rule the body came with the head
                 body = request.content.read_nowait()
             else:
-                async with asyncio.timeout(_BODY_S):
+                async with asyncio.timeout(self._body_s):
                     body = await request.read()
         except TimeoutError:
             self._counts.add("unread_bodies")
@@ -309,7 +313,10 @@ class Handler:
                 size=len(answer),
             )
         limits = call.limits if retry_after is None else f"{call.limits}Retry-After: {retry_after}\r\n"
-        return Answer(status if X_HTTP_STATUSES in headers else 200, answer, limits)
+        response = Answer(status if X_HTTP_STATUSES in headers else 200, answer, limits)
+        if body is _OVERSIZED:
+            response.force_close()  # what is left of the body is not worth reading
+        return response
 
 
 def _local(account: Account, pool: int, on_page: str, number: str) -> str:
