@@ -51,9 +51,9 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def started(
-    *arguments: str, settings: Mapping[str, str] | None = None, stderr: Path | None = None
+    *arguments: str, settings: Mapping[str, str] | None = None, stderr: Path | None = None, until: str = "ready"
 ) -> Iterator[Running]:
-    """Run `edgeproxy ARGUMENTS` with settings until it says `ready`; stop it, by process id, at the end."""
+    """Run `edgeproxy ARGUMENTS` with settings until it says `ready`, or what `until` is; stop it at the end."""
     with stderr.open("ab") if stderr else contextlib.nullcontext(subprocess.DEVNULL) as errors:
         process = subprocess.Popen(
             [EDGEPROXY, *arguments], stdout=subprocess.PIPE, stderr=errors, text=True, env=environment(settings or {})
@@ -67,10 +67,10 @@ def started(
             word, _, rest = line.rstrip("\n").partition(" ")
             running.said.setdefault(word, rest)
             running.lines.append(line.rstrip("\n"))
-            if word == "ready":
+            if word == until:
                 break
         late.cancel()
-        assert "ready" in running.said, f"not ready within 30 s, or ended: status {process.wait(20)}"
+        assert until in running.said, f"not {until} within 30 s, or ended: status {process.wait(20)}"
         yield running
     finally:
         late.cancel()

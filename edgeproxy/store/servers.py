@@ -76,6 +76,8 @@ def fault_of(error: BaseException) -> str:
         if isinstance(error, kind):
             return fault
     if isinstance(error, ResponseError):
+        if "unauthenticated" in str(error):  # who is not logged in may not send as much as a batch
+            return "denied"
         return _BY_CODE.get(str(error).partition(" ")[0], "other")
     return "unreachable" if isinstance(error, (RedisError, OSError)) else "other"
 
@@ -133,7 +135,8 @@ class Server:
         self.up = True  # whether its last call was answered as it should be
         self.silent = False  # it does not answer, and is not asked until it does
         self._turned = 0.0  # when `up` last changed
-        self._told, self._told_at = True, -_TELL_AGAIN_S  # whether the last turn was logged, and when one was
+        self._told: set[str] = set()  # faults that were logged since it is down
+        self._told_at = -_TELL_AGAIN_S  # when one was logged last
         self._answered = time.monotonic()
         self._knocking: asyncio.Task[None] | None = None
 
@@ -189,35 +192,39 @@ class Server:
     def answered(self, started: float) -> None:
         """Note that a call begun at `started` (of `time.monotonic`) was answered as it should be."""
         self._answered = time.monotonic()
-        self._turn(True, started, "")
+        self._turn(True, started)
 
     def failed(self, started: float, error: BaseException) -> None:
         """Note that a call begun at `started` failed."""
         fault = fault_of(error)
         self._on_fault(fault)
-        detail = str(error)
-        self._turn(False, started, f"{fault}: {detail}" if detail else fault)
+        self._turn(False, started)
+        if not self.up:
+            self._tell(fault, error)
         if isinstance(error, ResponseError):  # it answers, if not as it should
             self._answered = time.monotonic()
         elif not self.silent and (fault != "timeout" or time.monotonic() - self._answered > _SILENT_S):
             self.silent = True
             self._knocking = asyncio.create_task(self._knock())
 
-    def _turn(self, up: bool, started: float, why: str) -> None:
-        """Log the turns; a call begun before the last turn is no evidence."""
+    def _turn(self, up: bool, started: float) -> None:
+        """Note whether the server is up; a call begun before that changed last is no evidence."""
         if up == self.up or started < self._turned:
             return
-        now = time.monotonic()
-        self.up, self._turned = up, now
+        self.up, self._turned = up, time.monotonic()
         self._on_turn()
-        if up:
-            if self._told:
-                _log.warning("the store%s answers again", self._suffix)
+        if up and self._told:
+            _log.warning("the store%s answers again", self._suffix)
+        self._told = set()
+
+    def _tell(self, fault: str, error: BaseException) -> None:
+        """Log why the server is down: each fault once, and nothing of one that comes and goes."""
+        if fault in self._told or (not self._told and self._turned - self._told_at < _TELL_AGAIN_S):
             return
-        self._told = now - self._told_at > _TELL_AGAIN_S
-        if self._told:
-            self._told_at = now
-            _log.warning("the store%s is unavailable: %s", self._suffix, why)
+        self._told.add(fault)
+        self._told_at = time.monotonic()
+        detail = f": {error}" if str(error) else ""
+        _log.warning("the store%s is unavailable: %s%s", self._suffix, fault, detail)
 
     @property
     def _suffix(self) -> str:
@@ -229,11 +236,16 @@ class Server:
         while True:
             started = time.monotonic()
             ping = asyncio.create_task(self.call([("PING",)]))
-            done, _ = await asyncio.wait([ping], timeout=_PATIENCE_S)
-            if not done:
-                await end(ping)
-            elif not ping.cancelled() and ping.exception() is None and not isinstance(ping.result()[0], Exception):
+            await asyncio.wait([ping], timeout=_PATIENCE_S)
+            error: BaseException | None = TimeoutError("no answer to a PING")
+            if ping.done() and not ping.cancelled():
+                error = ping.exception() or next(
+                    (reply for reply in ping.result() if isinstance(reply, Exception)), None
+                )
+            await end(ping)
+            if error is None:
                 break
+            self.failed(started, error)
             with contextlib.suppress(RedisError, OSError):
                 await self._on_silence()
             await asyncio.sleep(pause)
