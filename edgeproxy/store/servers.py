@@ -9,6 +9,7 @@ import contextlib
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -62,7 +63,7 @@ _PATIENCE_S = 5  # for everything but a visitor's request
 _CONNECT_S = 1  # that a connection for visitors' requests may take
 _MAP_S = 0.5  # for a node, or a sentinel, to tell where the servers are
 _CALM_CONNECTIONS = 32  # of a worker to a server, beside those of visitors' requests
-_TELL_AGAIN_S = 10.0  # between log lines of a server that comes and goes
+_TOLD_MOST = 5  # lines a minute on a server that comes and goes
 _CANCEL_S = 0.1
 
 
@@ -136,7 +137,7 @@ class Server:
         self.silent = False  # it does not answer, and is not asked until it does
         self._turned = 0.0  # when `up` last changed
         self._told: set[str] = set()  # faults that were logged since it is down
-        self._told_at = -_TELL_AGAIN_S  # when one was logged last
+        self._told_at: deque[float] = deque(maxlen=_TOLD_MOST)  # when they were logged lately
         self._answered = time.monotonic()
         self._knocking: asyncio.Task[None] | None = None
 
@@ -218,11 +219,12 @@ class Server:
         self._told = set()
 
     def _tell(self, fault: str, error: BaseException) -> None:
-        """Log why the server is down: each fault once, and nothing of one that comes and goes."""
-        if fault in self._told or (not self._told and self._turned - self._told_at < _TELL_AGAIN_S):
+        """Log why the server is down: each fault once, and no more than some a minute of one that comes and goes."""
+        now, times = time.monotonic(), self._told_at
+        if fault in self._told or (len(times) == times.maxlen and now - times[0] < 60):
             return
         self._told.add(fault)
-        self._told_at = time.monotonic()
+        times.append(now)
         detail = f": {error}" if str(error) else ""
         _log.warning("the store%s is unavailable: %s%s", self._suffix, fault, detail)
 
@@ -236,13 +238,16 @@ class Server:
         while True:
             started = time.monotonic()
             ping = asyncio.create_task(self.call([("PING",)]))
-            await asyncio.wait([ping], timeout=_PATIENCE_S)
+            ping.add_done_callback(_ended)
+            try:
+                await asyncio.wait([ping], timeout=_PATIENCE_S)
+            finally:
+                await end(ping)
             error: BaseException | None = TimeoutError("no answer to a PING")
-            if ping.done() and not ping.cancelled():
+            if not ping.cancelled():
                 error = ping.exception() or next(
                     (reply for reply in ping.result() if isinstance(reply, Exception)), None
                 )
-            await end(ping)
             if error is None:
                 break
             self.failed(started, error)
@@ -494,6 +499,6 @@ class _Cluster(Servers):
         await self._slots.nodes_manager.aclose("startup_nodes")
 
 
-def _ended(task: "asyncio.Task[None]") -> None:
+def _ended(task: "asyncio.Task[Any]") -> None:
     if not task.cancelled():
         task.exception()  # whoever waits for it has it; nobody may

@@ -120,3 +120,14 @@ async def test_a_store_that_refuses_is_unavailable_and_told_once(desk: Desk, cap
     down, up = [record.message for record in caplog.records]
     assert re.fullmatch(r"the store( \(\S+\))? is unavailable: memory: .*", down)
     assert re.fullmatch(r"the store( \(\S+\))? answers again", up)
+
+
+async def test_a_store_that_comes_and_goes_fills_no_log(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    await desk.load(DEMO)
+    demo = await desk.account("demo")
+    for i in range(20):
+        await desk.redis.config_set("maxmemory", "1")
+        assert (await desk.store.resolve(demo, ask(2 * i), far())).refused is Kind.STORE_UNAVAILABLE
+        await desk.redis.config_set("maxmemory", "0")
+        assert (await desk.store.resolve(demo, ask(2 * i + 1), far())).refused is None
+    assert len(caplog.records) == 2 * 5
