@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import re
 import resource
 import time
@@ -19,6 +20,7 @@ from tests.servers import ServerProcess, free_ports
 
 pytestmark = pytest.mark.slow
 
+_log = logging.getLogger(__name__)
 NO_LIMIT = resource.RLIM_INFINITY
 
 
@@ -147,6 +149,8 @@ async def test_a_broken_store_has_a_defined_answer_a_line_and_a_metric(case: Cas
         meanwhile = (began + 0.3, ended - 0.1)
         assert set(load.seen(*meanwhile)) == {"success", "Store unavailable"}  # memory serves the known sessions
         took = load.took(*meanwhile)
+        told = f"{took[len(took) // 2] * 1000:.0f}, {took[len(took) * 9 // 10] * 1000:.0f}, {took[-1] * 1000:.0f} ms"
+        _log.info("%s: p50, p90, max %s; served anew %.0f ms after its end", case.fault, told, recovered * 1000)
         assert took[len(took) * 9 // 10] < 0.060
         in_time(serve)
         assert recovered < 1.5
