@@ -123,7 +123,7 @@ async def test_service_is_back_with_the_replica_and_answers_are_in_time_meanwhil
         took = many.took(*meanwhile)
         told = f"{took[len(took) // 2] * 1000:.0f}, {took[len(took) * 9 // 10] * 1000:.0f}, {took[-1] * 1000:.0f} ms"
         _log.info(
-            "a replica took over after %.1f s; p50, p90, max until then %s; served anew %.0f ms later; elsewhere meanwhile %s",
+            "a replica took over after %.1f s; p50, p90, max until then %s; served anew %.0f ms later; elsewhere %s",
             elected - killed, told, (back - elected) * 1000, dict(calm.seen(*meanwhile)),
         )  # fmt: skip
         assert took[len(took) * 9 // 10] < 0.060
