@@ -30,6 +30,7 @@ from edgeproxy.settings import Settings
 from edgeproxy.static import handler as static
 from edgeproxy.store import Store, StoreError, store_time
 from edgeproxy.store.sealing import Seal
+from edgeproxy.store.servers import end
 from edgeproxy.telemetry import Board, Counts
 
 _log = logging.getLogger(__name__)
@@ -111,9 +112,7 @@ class Gateway:
             try:
                 yield
             finally:
-                while not ready.done():
-                    ready.cancel()  # again: redis-py swallows one that comes while it connects
-                    await asyncio.wait([ready], timeout=0.1)
+                await end(ready)
 
     def drain(self) -> None:
         """Fail readiness and close each connection after its next answer."""

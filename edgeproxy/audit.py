@@ -11,6 +11,7 @@ from typing import Literal
 from edgeproxy import telemetry
 from edgeproxy.store import StoreError
 from edgeproxy.store.functions import NotDurableError, RefusedError
+from edgeproxy.store.inventory import PartlyDoneError
 from edgeproxy.store.sealing import SealError
 
 
@@ -48,6 +49,8 @@ def write(
         ended = "refused" if made.refused else "done"
     except NotDurableError:
         ended = "not durable"
+        raise
+    except PartlyDoneError:
         raise
     except refusing:
         ended = "refused"

@@ -410,10 +410,14 @@ async def _load(settings: Settings, accounts: AccountFile, dry_run: bool) -> lis
             changes = await inventory.compare(store, accounts)
             write.account = ",".join(change.account for change in changes) or None
             write.fields = {name for change in changes for name in change.names()}
-            await inventory.apply(store, changes)
             names = [keys.account(change.account) for change in changes] + [keys.ACCOUNTS, keys.OWNERS, keys.TOKENS]
-            # Lest a revoked secret or token come back after a crash.
-            await Functions(store, settings.durable_replicas).flush(*names)
+            functions = Functions(store, settings.durable_replicas)
+            try:
+                await inventory.apply(store, changes)
+            except inventory.PartlyDoneError:
+                await functions.flush(*names)
+                raise
+            await functions.flush(*names)  # lest a revoked secret or token come back after a crash
         return changes
 
 

@@ -55,7 +55,10 @@ class StoreURL:
         if not separator or scheme not in _KINDS:
             raise ValueError(f"expected one of {', '.join(f'{name}://' for name in _KINDS)}")
         kind, tls = _KINDS[scheme]
-        parts = urlsplit(text)
+        try:
+            parts = urlsplit(text)
+        except ValueError:  # whose text quotes the user and the password
+            raise ValueError("expected HOST:PORT") from None
         user, _, hosts = parts.netloc.rpartition("@")
         username, _, password = user.partition(":")
         options = dict(_options(parts.query))
@@ -87,7 +90,7 @@ class StoreURL:
             if not Path(file).is_file():
                 raise ValueError(f"{name}: {file} is no file")
         if options:
-            raise ValueError(f"{min(options)}: there is no such parameter")
+            raise ValueError("there is a parameter that is none of a store's")
         return cls(
             kind=kind,
             hosts=() if path else tuple(_hosts(hosts, _PORTS[kind], one=kind == "single")),
@@ -106,7 +109,7 @@ def _options(query: str) -> Iterator[tuple[str, str]]:
     seen = set()
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name in seen:
-            raise ValueError(f"{name}: stands twice")
+            raise ValueError("a parameter stands twice")
         seen.add(name)
         yield name, value
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import uvloop
 
@@ -103,6 +104,11 @@ class Supervisor:
             self._board.row(worker).died()
             if not self._stopping:
                 _log.error("worker %d ended (%s); starting another", worker, _how(status))
+                if not status:  # it has drained: the kernel refuses connections to its listeners
+                    for listeners in (self._edge, self._manage):
+                        drained = listeners[worker]
+                        listeners[worker] = _listener(drained.family, drained.getsockname())
+                        drained.close()
                 pause = 0 if time.monotonic() - started > _CALM_S else _PAUSE_S
                 self._due[worker] = time.monotonic() + pause
 
@@ -172,16 +178,17 @@ def listen(host: str, port: int, count: int) -> list[socket.socket]:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(address)
         address = probe.getsockname()
-    listeners = []
-    for _ in range(count):
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-        listener.setblocking(False)
-        listeners.append(listener)
-    return listeners
+    return [_listener(family, address) for _ in range(count)]
+
+
+def _listener(family: int, address: Any) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind(address)
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    return listener
 
 
 def _how(status: int) -> str:

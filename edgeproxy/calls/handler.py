@@ -163,6 +163,7 @@ class CallsAPI:
             if number is not None and known.get("number", number) != number:
                 raise _Refusal(400, f"number: the call {event.call_id} is on another number")
             if event.event in known:
+                await self._calls.prove(account)  # the answer to the first may have been that it was not durable
                 return _answer(event, known)
             after = known | {event.event: at_ms}
             if number is not None:
@@ -191,10 +192,11 @@ class CallsAPI:
         raise _Refusal(503, "too many events of this call at once: try again")
 
     async def _complete(self, account: Account, known: dict[str, Any]) -> Record | None:
-        """The record of a call that has started and ended."""
-        if "started" not in known or "ended" not in known or "cdr_id" in known:
+        """The record of a call that has started and ended; the same one again, if the answer is told after that."""
+        if "started" not in known or "ended" not in known:
             return None
-        known["cdr_id"] = await self._calls.next_cdr_id(account)
+        if "cdr_id" not in known:
+            known["cdr_id"] = await self._calls.next_cdr_id(account)
         answered = known.get("answered")
         seconds = max(0, known["ended"] - answered) // 1000 if answered is not None else 0
         fields: dict[str, str | None] = known["record"] | {

@@ -140,15 +140,17 @@ class Handler:
         """
         tree = wire.parse(call.body)
         name = wire.account_name(tree)
+        admitted = -1
         for _ in range(_MOVES_MOST):
             known = self._store.known_account(name) or await self._unknown_account(name, call)
             account = self._verify(call, known)
             page = wire.check(tree)
-            ask, shown = self._ask(call, account, page)
+            ask, shown = self._ask(call, account, page, admitted)
             resolution = await self._store.resolve(account, ask, call.deadline)
             if not resolution.moved:
                 return self._render(call, account, ask, shown, resolution)
             self._store.forget(name)
+            admitted = resolution.window_left
         raise Fault(Kind.STORE_UNAVAILABLE)
 
     async def _unknown_account(self, name: str, call: Call) -> Account | None:
@@ -176,7 +178,7 @@ class Handler:
         call.account = account.name
         return account
 
-    def _ask(self, call: Call, account: Account, page: wire.Page) -> tuple[Ask, list[str]]:
+    def _ask(self, call: Call, account: Account, page: wire.Page, admitted: int) -> tuple[Ask, list[str]]:
         """What to ask the store, and the numbers as sent that `Ask.pages` stand for, in the same order."""
         limited, visitor = call.client, read_client(page.request_ip)
         if account.limit_by == "signed":
@@ -206,7 +208,8 @@ class Handler:
         }
         session_id = page.session_id if _is_session_id(page.session_id) else ""
         bare = crawler or page.dry_run
-        return Ask(limited.counted, session_id, page.tracking_id, bare, tuple(pages), orjson.dumps(visit)), shown
+        kept = orjson.dumps(visit)
+        return Ask(limited.counted, session_id, page.tracking_id, bare, tuple(pages), kept, admitted), shown
 
     def _render(self, call: Call, account: Account, ask: Ask, shown: list[str], resolution: Resolution) -> bytes:
         refused = resolution.refused

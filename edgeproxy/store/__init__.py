@@ -102,7 +102,9 @@ class Store:
         """Start batching, and following configuration changes. Needs no store to be there yet."""
         with contextlib.suppress(RedisError, OSError):  # a cluster's servers are looked for again when they are needed
             await self.servers.find()
-        self._batcher = Batcher(self.servers, self._call, clock=self._clock, on_batch=self._on_batch)
+        self._batcher = Batcher(
+            self.servers, self._call, replicas=self._lease_replicas, clock=self._clock, on_batch=self._on_batch
+        )
         self.resolve = self._batcher.resolve
         self._follower = asyncio.create_task(self._follow())
 
@@ -124,13 +126,13 @@ class Store:
 
     # A visitor's request ------------------------------------------------------------------------------------------
 
-    async def _call(self, server: Server, commands: list[tuple[Any, ...]]) -> list[bytes | None]:
+    async def _call(self, server: Server, commands: list[tuple[Any, ...]], replicas: int) -> list[bytes | None]:
         """Run function calls in one pipeline; None for each that failed, and of all if replicas do not have them.
 
         Those for which the server has no functions, or not the keys any more, have not been run, and are run once more
         where they can be.
         """
-        replies = await self._attempt(server, commands)
+        replies = await self._attempt(server, commands, replicas)
         again: dict[Server, list[int]] = {}
         missing = False
         for i, reply in enumerate(replies):
@@ -141,20 +143,20 @@ class Store:
                 again.setdefault(await self.servers.moved(reply), []).append(i)
         if missing:
             try:
-                await self.load_functions()
+                await load_libraries(server)
             except (RedisError, OSError, StoreError) as error:
                 server.failed(time.monotonic(), error)
         for other, places in again.items():
-            repeated = await self._attempt(other, [commands[i] for i in places])
+            repeated = await self._attempt(other, [commands[i] for i in places], replicas)
             for i, reply in zip(places, repeated, strict=True):
                 replies[i] = reply
                 if isinstance(reply, MovedError):
                     other.failed(time.monotonic(), reply)
         return [None if isinstance(reply, Exception) else reply for reply in replies]
 
-    async def _attempt(self, server: Server, commands: list[tuple[Any, ...]]) -> list[Any]:
+    async def _attempt(self, server: Server, commands: list[tuple[Any, ...]], replicas: int) -> list[Any]:
         """Run commands in one pipeline, and note how the server does; those that failed are exceptions."""
-        wait = [("WAIT", self._lease_replicas, _REPLICAS_MS)] if self._lease_replicas else []
+        wait = [("WAIT", replicas, _REPLICAS_MS)] if replicas else []
         started = time.monotonic()
         try:
             replies = await server.call([*commands, *wait])
@@ -172,8 +174,8 @@ class Store:
         ]
         if refusals and len(refusals) == len(replies):
             server.failed(started, refusals[0])
-        elif wait and (not isinstance(reached, int) or reached < self._lease_replicas):
-            error = ResponseError(f"NOREPLICAS {reached} of {self._lease_replicas} replicas have a visitor's lease")
+        elif wait and (not isinstance(reached, int) or reached < replicas):
+            error = ResponseError(f"NOREPLICAS {reached} of {replicas} replicas have a visitor's lease")
             server.failed(started, error)
             return [reply if _is_missing(reply) or isinstance(reply, MovedError) else error for reply in replies]
         else:
@@ -279,32 +281,34 @@ class Store:
         """Compare the servers' clocks with ours, so that the first calls have a deadline too.
 
         Raises:
-            RedisError, OSError: the store cannot be reached.
+            RedisError, OSError: a cluster does not tell its servers.
         """
         for server in await self.servers.all():
-            (time_there,) = await server.call_calmly([("TIME",)])
-            server.is_at(_time_ms(time_there))
+            with contextlib.suppress(RedisError, OSError):  # the first call there will tell
+                (time_there,) = await server.call_calmly([("TIME",)])
+                server.is_at(_time_ms(time_there))
 
     # Set-up -------------------------------------------------------------------------------------------------------
 
     async def load_functions(self, *, alone: bool = False) -> None:
         """Load our function libraries where a server has none of their names.
 
-        `alone` takes away those of other releases: only for a store that no other release uses.
+        `alone` takes away those of other releases: only for a store that no other release uses. A server of a cluster
+        that is away gets them when it is first asked.
 
         Raises:
             StoreError: the server is too old.
-            RedisError, OSError: the store cannot be reached, or it refuses.
+            RedisError, OSError: no server can be reached, or it refuses.
         """
-        for server in await self.servers.all():
-            commands = [("FUNCTION", "LOAD", library.code) for library in libraries()]
-            if alone:
-                commands += [("FUNCTION", "DELETE", name) for name in (await _functions_of(server))[1]]
-            for reply in await server.call_calmly(commands):
-                if isinstance(reply, ResponseError) and "unknown command" in str(reply).lower():
-                    raise StoreError(f"the store is too old: Redis {OLDEST_REDIS[0]} or Valkey 8 is needed")
-                if isinstance(reply, Exception) and "already exists" not in str(reply):
-                    raise reply
+        failures: list[RedisError | OSError] = []
+        servers = await self.servers.all()
+        for server in servers:
+            try:
+                await load_libraries(server, alone=alone)
+            except (RedisError, OSError) as failure:
+                failures.append(failure)
+        if len(failures) == len(servers):
+            raise failures[0]
 
     async def facts(self) -> list[ServerFacts]:
         """Look the store over.
@@ -342,6 +346,23 @@ class Store:
     def client(self, key: str) -> "redis.asyncio.Redis":
         """A client of the server that holds a key, with patience of 5 s instead of a request's budget."""
         return self.servers.server(key).client
+
+
+async def load_libraries(server: Server, *, alone: bool = False) -> None:
+    """Load our function libraries where the server lacks them; see `Store.load_functions`.
+
+    Raises:
+        StoreError: the server is too old.
+        RedisError, OSError: it cannot be reached, or it refuses.
+    """
+    commands = [("FUNCTION", "LOAD", library.code) for library in libraries()]
+    if alone:
+        commands += [("FUNCTION", "DELETE", name) for name in (await _functions_of(server))[1]]
+    for reply in await server.call_calmly(commands):
+        if isinstance(reply, ResponseError) and "unknown command" in str(reply).lower():
+            raise StoreError(f"the store is too old: Redis {OLDEST_REDIS[0]} or Valkey 8 is needed")
+        if isinstance(reply, Exception) and "already exists" not in str(reply):
+            raise reply
 
 
 async def _functions_of(server: Server) -> tuple[dict[str, bool], tuple[str, ...]]:

@@ -7,8 +7,7 @@ The limiter of client IPs spans accounts: on one server it is part of that call,
 import asyncio
 import secrets
 import time
-import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -17,12 +16,11 @@ from edgeproxy.errors import Kind
 from edgeproxy.model import Account
 from edgeproxy.store import keys
 from edgeproxy.store.libraries import function_name
-from edgeproxy.store.servers import Server, Servers
+from edgeproxy.store.servers import Server, Servers, end
 
 BATCH_MOST = 256  # requests in one call: bounds the time for which a call holds the store
 FLIGHTS_MOST = 1  # turns under way to a server, full ones apart; while they are, requests gather into larger batches
 _DEADLINE_SLACK_MS = 20  # what the estimate of the store's clock may be wrong by
-_CANCEL_S = 0.1
 _PLAN_LIFE_S = 3600  # how long the list of an account's midnights is used
 
 _WITH_SESSION, _WITH_VISITOR, _BARE = 1, 2, 4  # how a request comes to ep1_resolve: their sum
@@ -39,6 +37,9 @@ class Ask(NamedTuple):
     bare: bool  # a crawler or a dry run: no number is spent, nothing is recorded
     pages: tuple[tuple[str, int], ...]  # numbers on the page (E.164), each with the index of its pool; −1 for no pool
     visit: bytes  # JSON, kept in the visits stream
+    admitted: int = (
+        -1
+    )  # the places left in its client's window, if the limiter let it pass before; −1: it was not asked
 
 
 class Resolution(NamedTuple):
@@ -49,7 +50,7 @@ class Resolution(NamedTuple):
     session_id: str = ""
     # False: the number on the page stays. `NUMBER/I`: leased from the pool of index I (from 1), not the one asked for.
     numbers: Sequence[str | bool] = ()
-    window_left: int = 0  # requests that the client IP has left in this second
+    window_left: int = 0  # requests that the client IP has left in this second; if `moved`, for `Ask.admitted`
     wait_ms: int = 0  # until a refused client may come again
     points_left: int | None = 0  # None: not known, as the account was not asked
     day_left_ms: int = 0  # until the account's midnight
@@ -69,7 +70,7 @@ def _fresh_id() -> str:
 
 
 _UNAVAILABLE = Resolution(Kind.STORE_UNAVAILABLE)
-_MOVED = Resolution(None, moved=True)
+_MOVED = Resolution(None, moved=True, window_left=-1)
 
 
 class _Batch:
@@ -134,10 +135,20 @@ class _Batch:
                 )
             future.set_result(resolution)
 
-    def admit(self, results: Sequence[Sequence[Any]]) -> list[int]:
-        """Answer those requests that the limiter refuses, and keep the others; the places left for each of these."""
+    def settle_moved(self, lefts: Sequence[int]) -> None:
+        """Have every request asked again, without taking a place in its client's window again."""
+        for future, left in zip(self.futures, lefts, strict=True):
+            if not future.done():
+                future.set_result(Resolution(None, moved=True, window_left=left))
+
+    def admit(self, results: Iterator[Sequence[Any]]) -> list[int]:
+        """Answer those requests that the limiter refuses, and keep the others; the places left for each of these.
+
+        `results` are the limiter's, of those that it has not let pass before.
+        """
         asks, futures, lefts = [], [], []
-        for ask, future, (passed, number) in zip(self.asks, self.futures, results, strict=True):
+        for ask, future in zip(self.asks, self.futures, strict=True):
+            passed, number = next(results) if ask.admitted < 0 else (True, ask.admitted)
             if passed:
                 asks.append(ask)
                 futures.append(future)
@@ -223,25 +234,29 @@ def _give_up(future: asyncio.Future[Resolution]) -> None:
 class Batcher:
     """Gathers requests into turns, and sends the turns.
 
-    `call` takes a server and commands for it, and gives their replies in order, None where one failed; it is cancelled
-    when the time is up. `clock` gives epoch ms for tests; 0 leaves time to the store. `on_batch` is told each batch's
-    size and what the store counted.
+    `call` takes a server, commands for it, and how many replicas must have what they write; it gives their replies in
+    order, None where one failed, and is cancelled when the time is up. `replicas` is that number for visitors' leases:
+    windows of the limiter are over before a replica takes over. `clock` gives epoch ms for tests; 0 leaves time to the
+    store. `on_batch` is told each batch's size and what the store counted.
     """
 
     def __init__(
         self,
         servers: Servers,
-        call: Callable[[Server, list[tuple[Any, ...]]], Awaitable[list[bytes | None]]],
+        call: Callable[[Server, list[tuple[Any, ...]], int], Awaitable[list[bytes | None]]],
         *,
+        replicas: int,
         clock: Callable[[], int],
         on_batch: Callable[[int, dict[str, int]], None],
     ) -> None:
+        self._replicas = replicas
         self._servers = servers
         self._call = call
         self._clock = clock
         self._on_batch = on_batch
         self._loop = asyncio.get_running_loop()
-        self._lanes: weakref.WeakKeyDictionary[Server, _Lane] = weakref.WeakKeyDictionary()
+        self._flying: set[_Turn] = set()
+        self._ending: set[asyncio.Task[None]] = set()
         self._plans: dict[str, _Plan] = {}
 
     def resolve(self, account: Account, ask: Ask, deadline: float) -> asyncio.Future[Resolution]:
@@ -253,9 +268,9 @@ class Batcher:
         if server.silent:
             future.set_result(_UNAVAILABLE)
             return future
-        lane = self._lanes.get(server)
-        if lane is None:
-            lane = self._lanes[server] = _Lane(server)
+        lane = server.lane
+        if not isinstance(lane, _Lane):
+            lane = server.lane = _Lane(server)
         turn = lane.turn
         if turn is None:
             turn = lane.turn = _Turn(deadline)
@@ -292,6 +307,7 @@ class Batcher:
     def _send(self, lane: _Lane, turn: _Turn) -> None:
         lane.turn = None
         lane.flying.add(turn)
+        self._flying.add(turn)
         turn.task = self._loop.create_task(self._fly(lane, turn))
 
     async def _fly(self, lane: _Lane, turn: _Turn) -> None:
@@ -303,13 +319,15 @@ class Batcher:
             if lane.server.silent or not batches:
                 return
             now_ms, deadline_ms = self._clock(), self._deadline_ms(lane.server, turn.deadline)
-            replies = await self._call(lane.server, [batch.command(now_ms, deadline_ms) for batch in batches])
+            commands = [batch.command(now_ms, deadline_ms) for batch in batches]
+            replies = await self._call(lane.server, commands, self._replicas)
             for batch, reply, left in zip(batches, replies, lefts, strict=True):
                 self._land(lane.server, batch, reply, left)
         finally:
             turn.fail()
             turn.timer.cancel()
             lane.flying.discard(turn)
+            self._flying.discard(turn)
             self._leave(lane)
 
     async def _admit(self, batches: list[_Batch], deadline: float) -> tuple[list[_Batch], list[list[int]]]:
@@ -317,26 +335,28 @@ class Batcher:
         server = self._servers.server(keys.LIMITER[0])
         if server.silent:
             return [], []
-        arguments: list[str | int] = []
-        for batch in batches:
-            for ask in batch.asks:
-                arguments += (ask.ip, batch.plan.per_second)
-        deadline_ms = self._deadline_ms(server, deadline)
-        (raw,) = await self._call(
-            server, [("FCALL", _ADMIT, len(keys.LIMITER), *keys.LIMITER, self._clock(), deadline_ms, *arguments)]
+        waiting = [(ask.ip, batch.plan.per_second) for batch in batches for ask in batch.asks if ask.admitted < 0]
+        head = ("FCALL", _ADMIT, len(keys.LIMITER), *keys.LIMITER, self._clock(), self._deadline_ms(server, deadline))
+        replies = await self._call(
+            server,
+            [
+                (*head, *(value for pair in waiting[first : first + BATCH_MOST] for value in pair))
+                for first in range(0, len(waiting), BATCH_MOST)
+            ],
+            0,
         )
-        reply = orjson.loads(raw or b"{}")
-        if "now" in reply:
-            server.is_at(reply["now"])
-        if "results" not in reply:
-            return [], []
-        results, at = reply["results"], 0
+        found: list[Sequence[Any]] = []
+        for raw in replies:
+            reply = orjson.loads(raw or b"{}")
+            if "now" in reply:
+                server.is_at(reply["now"])
+            if "results" not in reply:
+                return [], []
+            found += reply["results"]
+        results = iter(found)
         admitted, lefts = [], []
         for batch in batches:
-            count = len(batch.asks)
-            left = batch.admit(results[at : at + count])
-            at += count
-            if left:
+            if left := batch.admit(results):
                 admitted.append(batch)
                 lefts.append(left)
         return admitted, lefts
@@ -352,7 +372,9 @@ class Batcher:
             return batch.settle_all(_UNAVAILABLE)
         reply = orjson.loads(raw)
         if reply.get("stale"):
-            return batch.settle_all(_MOVED)
+            if lefts is None:
+                return batch.settle_all(_MOVED)
+            return batch.settle_moved(lefts)
         server.is_at(reply["now"])
         if reply.get("late"):
             return batch.settle_all(_UNAVAILABLE)
@@ -363,18 +385,14 @@ class Batcher:
         turn.fail()
         if turn.task is not None:
             lane.flying.discard(turn)
-            self._end(turn.task)
+            ending = self._loop.create_task(end(turn.task))
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
             self._leave(lane)
         elif turn is lane.turn:
             lane.turn = None
 
-    def _end(self, task: asyncio.Task[None]) -> None:
-        """Cancel until it ends: redis-py swallows a cancellation that comes while it connects."""
-        if not task.done():
-            task.cancel()
-            self._loop.call_later(_CANCEL_S, self._end, task)
-
     async def close(self) -> None:
         """Wait for the turns under way; each ends by its own timer at the latest."""
-        tasks = [turn.task for lane in self._lanes.values() for turn in lane.flying if turn.task is not None]
+        tasks = [turn.task for turn in self._flying if turn.task is not None]
         await asyncio.gather(*tasks, return_exceptions=True)

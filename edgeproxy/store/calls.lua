@@ -42,12 +42,13 @@ end
 function Lease.release(keys, now, lease)
   local member = lease.number .. ':' .. lease.session
   local ends = tonumber(redis.call('ZSCORE', keys.leased, member) or nil)
-  if not ends or ends <= now then return end
+  if not ends then return end
+  ends = math.min(ends, now)
   redis.call('ZREM', keys.leased, member)
   redis.call('ZREM', keys.granted, member)
-  redis.call('ZADD', keys.free, now + lease.cooldown, lease.number)
+  redis.call('ZADD', keys.free, ends + lease.cooldown, lease.number)
   local history = History.of(keys.history, lease.kept)
-  history:finish(lease.number, now)
+  history:finish(lease.number, ends)
   history:write(now)
 end
 
@@ -96,6 +97,16 @@ local function put_call(keys, args)
   return '{"put":true}'
 end
 
+-- ep1_replace_visits: puts what is left of an entry into its stream, unless the entry is gone.
+--
+-- KEYS  visits. ARGV  [1] the entry's id, [2] visits, JSON, [3] the id that it `replaces`. Reply, JSON: {"replaced": …}
+local function replace_visits(keys, args)
+  if redis.call('XDEL', keys[1], args[1]) == 0 then return '{"replaced":false}' end
+  redis.call('XADD', keys[1], 'NOMKSTREAM', '*', 'visits', args[2], 'replaces', args[3])
+  return '{"replaced":true}'
+end
+
+redis.register_function('ep1_replace_visits', replace_visits)
 redis.register_function('ep1_find_leases', find_leases)
 redis.register_function('ep1_read_visits', read_visits)
 redis.register_function('ep1_release_lease', release_lease)

@@ -59,21 +59,21 @@ class Calls:
     """Typed access to calls. Every method raises `Fault` (`STORE_UNAVAILABLE`) where the store fails."""
 
     def __init__(self, store: Store, replicas: int | None = 0) -> None:
-        self.store = self._store = store
+        self.store = store
         self._functions = Functions(store, replicas)
 
     async def now_ms(self, account: Account) -> int:
         """The account's store's time, epoch ms."""
-        if now_ms := self._store.clock():
+        if now_ms := self.store.clock():
             return now_ms
         with self._functions.faults():
-            seconds, micros = await self._store.client(keys.account(account.name)).time()
+            seconds, micros = await self.store.client(keys.account(account.name)).time()
         return int(seconds * 1000 + micros // 1000)
 
     async def state(self, account: Account, number: str) -> str | None:
         """The state of the number in the account's inventory."""
         with self._functions.faults():
-            found = await self._store.client(keys.numbers(account.name)).hget(keys.numbers(account.name), number)
+            found = await self.store.client(keys.numbers(account.name)).hget(keys.numbers(account.name), number)
         return None if found is None else str(found)
 
     async def leases(self, account: Account, number: str, pool: Pool | None, at_ms: int, reach_ms: int) -> list[Lease]:
@@ -100,7 +100,7 @@ class Calls:
         """What is known of a call: as it stands in the store (for `put`), and read."""
         with self._functions.faults():
             key = keys.call(account.name, call_id)
-            raw = str(await self._store.client(key).get(key) or "")
+            raw = str(await self.store.client(key).get(key) or "")
         return raw, orjson.loads(raw or b"{}")
 
     async def caller(self, account: Account, number: str) -> dict[str, str]:
@@ -111,9 +111,9 @@ class Calls:
 
     async def _caller_hash(self, account: Account, caller: str) -> str:
         name, place = keys.account(account.name), sealing.callers_salt(account.name)
-        seal = self._store.seal
+        seal = self.store.seal
         with self._functions.faults():
-            client = self._store.client(name)
+            client = self.store.client(name)
             await client.hsetnx(name, "salt", seal.seal_text(secrets.token_hex(16), place))
             salt = seal.open_text(str(await client.hget(name, "salt")), place)
         return hashlib.md5((salt + caller).encode(), usedforsecurity=False).hexdigest()
@@ -121,7 +121,15 @@ class Calls:
     async def next_cdr_id(self, account: Account) -> str:
         """An id for a call's record; one that is not used is lost."""
         with self._functions.faults():
-            return str(await self._store.client(keys.ids(account.name)).hincrby(keys.ids(account.name), "cdrs", 1))
+            return str(await self.store.client(keys.ids(account.name)).hincrby(keys.ids(account.name), "cdrs", 1))
+
+    async def prove(self, account: Account) -> None:
+        """Wait until what is known of the account's calls is durable.
+
+        Raises:
+            NotDurableError: see `Functions`.
+        """
+        await self._functions.flush(keys.account(account.name))
 
     async def put(
         self,
@@ -133,6 +141,7 @@ class Calls:
         event: dict[str, Any] | None = None,
         effect: Effect | None = None,
         record: Record | None = None,
+        durable: bool = True,
     ) -> bool:
         """Replace what is known of a call; False if somebody else did since `before` was read.
 
@@ -153,8 +162,8 @@ class Calls:
             names += [keys.cdrs(name, of, value) for of in CDR_FILTERS if (value := fields.get(of))]
             listed = (record.start_ms, cdr_id, orjson.dumps(fields))
         try:
-            await self._functions.write(
-                "ep1_put_call", names, self._store.clock(), account.calls_kept_ms, account.visits_kept_ms, before,
+            await (self._functions.write if durable else self._functions.read)(
+                "ep1_put_call", names, self.store.clock(), account.calls_kept_ms, account.visits_kept_ms, before,
                 orjson.dumps(known), b"" if event is None else orjson.dumps(event), _effect(account, effect), *listed,
             )  # fmt: skip
         except RefusedError:
@@ -175,6 +184,11 @@ class Calls:
         sessions = {session_id} if session_id else set()
         if tracking_id:
             sessions |= {found async for found in self._sessions_of(account, tracking_id)}
+            with self._functions.faults():
+                async for _, fields in self._entries(keys.visits(name)):
+                    for visit in orjson.loads(fields["visits"]):
+                        if visit["visit"].get("trackingId") == tracking_id:
+                            sessions.add(visit["session"])
         caller_hash = await self._caller_hash(account, caller) if caller else None
 
         def of_person(tree: dict[str, Any]) -> bool:
@@ -184,7 +198,7 @@ class Calls:
                 or (caller_hash and caller_hash == tree.get("anum_md5"))
             )
 
-        client = self._store.client(keys.account(name))
+        client = self.store.client(keys.account(name))
         with self._functions.faults():
             visits = await self._erase_visits(name, sessions, tracking_id) if sessions or tracking_id else 0
             calls, events = await self._erase_calls(account, of_person)
@@ -200,7 +214,7 @@ class Calls:
         prefix = keys.session_prefix(account.name)
         pending: list[str] = []
         with self._functions.faults():
-            async for key in self._store.client(prefix).scan_iter(match=_literally(prefix) + "*", count=1000):
+            async for key in self.store.client(prefix).scan_iter(match=_literally(prefix) + "*", count=1000):
                 pending.append(str(key)[len(prefix) :])
                 if len(pending) == _SOME:
                     for session in await self._of_visitor(account, pending, tracking_id):
@@ -220,7 +234,7 @@ class Calls:
     async def _erase_leases(self, account: Account, sessions: set[str]) -> int:
         """Take the sessions' leases out of the history, and end those that live."""
         name, erased = account.name, 0
-        client = self._store.client(keys.account(name))
+        client = self.store.client(keys.account(name))
         for pool in account.pools:
             leased = keys.pool(name, pool.name)[1]
             async for member, _ in client.zscan_iter(leased, count=1000):
@@ -242,7 +256,7 @@ class Calls:
         """End a lease there and then; its number cools down."""
         names = [keys.history(account.name), *keys.pool(account.name, effect.pool.name)]
         await self._functions.read(
-            "ep1_release_lease", names, self._store.clock(), _effect(account, effect, does="release")
+            "ep1_release_lease", names, self.store.clock(), _effect(account, effect, does="release")
         )
 
     async def _erase_visits(self, name: str, sessions: set[str], tracking_id: str) -> int:
@@ -251,34 +265,40 @@ class Calls:
         What else an entry held, be it nothing, is appended again with the id that it `replaces`: readers go by that.
         """
         erased = 0
-        async for entry_id, fields in self._entries(keys.visits(name)):
-            visits = orjson.loads(fields["visits"])
-            others = [
-                visit
-                for visit in visits
-                if visit["session"] not in sessions
-                and not (tracking_id and visit["visit"].get("trackingId") == tracking_id)
-            ]
-            if len(others) < len(visits):
-                erased += len(visits) - len(others)
-                again = ("visits", orjson.dumps(others), "replaces", fields.get("replaces", entry_id))
-                stream = keys.visits(name)
-                await self._functions.transaction(stream, [("XADD", stream, "*", *again), ("XDEL", stream, entry_id)])
-        return erased
+        while True:
+            overtaken = False  # by another erasure, which appended the rest of an entry
+            async for entry_id, fields in self._entries(keys.visits(name)):
+                visits = orjson.loads(fields["visits"])
+                others = [
+                    visit
+                    for visit in visits
+                    if visit["session"] not in sessions
+                    and not (tracking_id and visit["visit"].get("trackingId") == tracking_id)
+                ]
+                if len(others) < len(visits):
+                    again = (entry_id, orjson.dumps(others), fields.get("replaces", entry_id))
+                    reply = await self._functions.read("ep1_replace_visits", [keys.visits(name)], *again)
+                    overtaken |= not reply["replaced"]
+                    erased += len(visits) - len(others) if reply["replaced"] else 0
+            if not overtaken:
+                return erased
 
     async def _erase_calls(self, account: Account, of_person: Callable[[dict[str, Any]], bool]) -> tuple[int, int]:
-        """Take the person out of the calls' records; drop what else is known of the calls, and their events."""
+        """Take the person out of the calls' records and out of what else is known of them; drop their events."""
         name, calls, events = account.name, 0, 0
-        client = self._store.client(keys.account(name))
+        client = self.store.client(keys.account(name))
         async for entry_id, fields in self._entries(keys.calls(name)):
             if of_person(orjson.loads(fields["call"])):
                 events += await client.xdel(keys.calls(name), entry_id)
         pattern = _literally(keys.call(name, "")) + "*"
         call_keys = [key async for key in client.scan_iter(match=pattern, count=1000)]
         for key in call_keys:
-            known = orjson.loads(await client.get(key) or b"{}")
-            if of_person(known | known.get("record", {}) | {"anum_md5": known.get("anum_md5")}):
-                await client.delete(key)
+            call_id = str(key).removeprefix(keys.call(name, ""))
+            while True:
+                before, known = await self.known(account, call_id)
+                rest = _cleared(known, of_person)
+                if rest == known or await self.put(account, call_id, before, rest, durable=False):
+                    break
         async for member, _ in client.zscan_iter(keys.cdrs(name), count=1000):
             key = keys.cdr(name, str(member))
             record = orjson.loads(await client.get(key) or b"{}")
@@ -290,7 +310,7 @@ class Calls:
 
     async def _entries(self, stream: str) -> AsyncIterator[tuple[str, dict[str, str]]]:
         """Every entry that the stream has now."""
-        client = self._store.client(stream)
+        client = self.store.client(stream)
         newest: Any = await client.xrevrange(stream, count=1)
         after = "-"
         while newest:
@@ -300,6 +320,26 @@ class Calls:
             if len(entries) < _SOME:
                 return
             after = f"({entries[-1][0]}"
+
+
+def _cleared(known: dict[str, Any], of_person: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """What is known of a call without the person: it can go on, and its events come again."""
+    cleared = dict(known)
+    if "answer" in known:
+        matches = known["answer"]["matches"]
+        others = [
+            match
+            for match in matches
+            if not of_person({"session_id": match.get("sessionId"), "tracking_id": match.get("trackingId")})
+        ]
+        cleared["answer"] = known["answer"] | {"matches": others}
+    if of_person(known.get("record", {}) | {"anum_md5": known.get("anum_md5")}):
+        cleared |= {"anum": None, "anum_md5": None}
+        if "record" in known:
+            cleared["record"] = known["record"] | {"session_id": None, "tracking_id": None}
+        if "answer" in known:
+            cleared["answer"] = known["answer"] | {"matches": []}
+    return cleared
 
 
 def _literally(text: str) -> str:

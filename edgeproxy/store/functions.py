@@ -11,7 +11,7 @@ import orjson
 from redis.exceptions import MovedError, RedisError, ResponseError
 
 from edgeproxy.errors import Fault, Kind
-from edgeproxy.store import Store, StoreError, keys
+from edgeproxy.store import Store, StoreError, keys, load_libraries
 from edgeproxy.store.libraries import function_name
 from edgeproxy.store.sealing import SealError
 from edgeproxy.store.servers import ReplyLostError, Server
@@ -168,7 +168,7 @@ class Functions:
             server = self._store.servers.server(key)
             replies = await server.call_calmly(commands)
             if isinstance(replies[0], ResponseError) and "Function not found" in str(replies[0]):
-                await self._store.load_functions()
+                await load_libraries(server)
                 replies = await server.call_calmly(commands)
             if moved := next((reply for reply in replies if isinstance(reply, MovedError)), None):
                 replies = await (await self._store.servers.moved(moved)).call_calmly(commands)

@@ -22,6 +22,10 @@ _FREE = "free"
 _POOL = "pool:"
 
 
+class PartlyDoneError(StoreError):
+    """Some accounts were changed, and then one could not be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """How one account of the store differs from the file. `lines` say it for people, without a secret in them."""
@@ -173,10 +177,10 @@ async def apply(store: Store, changes: list[Change]) -> None:
     """Make the changes: all of them or none on one server; on a cluster, each account's whole or not at all.
 
     Raises:
-        StoreError: a number belongs to another account, or somebody else changed an account meanwhile; on a cluster
-            with the accounts that were changed before that.
+        StoreError: a number belongs to another account, or somebody else changed an account meanwhile.
+        PartlyDoneError: the like, on a cluster, when others had been changed.
         RedisError, OSError: the store failed; loading again tells what was changed, and changes the rest. Numbers may
-            be left claimed for an account that does not use them yet; loading the same file again sets that right.
+            be left claimed for an account that does not use them yet, or no longer.
     """
     if not changes:
         return
@@ -187,15 +191,21 @@ async def apply(store: Store, changes: list[Change]) -> None:
     conflicts = orjson.loads(await store.client(keys.OWNERS).fcall(claim, 1, keys.OWNERS, claims, freed))
     if conflicts:
         raise StoreError("\n".join(f"{number} belongs to account {owner}" for number, owner in conflicts))
+    changes = sorted(changes, key=lambda change: not change.given_up)  # a number is given up before it is taken
     saved: list[Change] = []
     try:
         if store.servers.spread:
             await _save_one_by_one(store, changes, saved)
         else:
             await _save_together(store, changes)
-    except StoreError:
+    except StoreError as error:
         for change in changes[len(saved) :]:
             await _disclaim(store, change.account, change.claimed)
+        for change in saved:
+            await _disclaim(store, change.account, change.given_up)
+        if saved:
+            names = ", ".join(change.account for change in saved)
+            raise PartlyDoneError(f"{error} (changed before that: {names})") from None
         raise
     for change in changes:
         await _disclaim(store, change.account, change.given_up)
@@ -256,8 +266,7 @@ async def _save_one_by_one(store: Store, changes: list[Change], saved: list[Chan
             await index.hset(keys.TOKENS, token, change.account)
         await store.client(keys.ACCOUNTS).sadd(keys.ACCOUNTS, change.account)
         if await store.client(keys.account(change.account)).fcall(*_save(store, change)) is None:
-            names = ", ".join(done.account for done in saved)
-            raise StoreError(_changed(change) + (f" (changed before that: {names})" if names else ""))
+            raise StoreError(_changed(change))
         saved.append(change)
     beginning = {token for change in changes for token in change.tokens[1]}
     if ending := [token for change in changes for token in change.tokens[0] if token not in beginning]:

@@ -9,9 +9,9 @@
 -- KEYS  account, points, visits, destinations, history, three of the limiter if it is asked here, three a pool (free, leased,
 --       granted), then for each request its session if it brings one, its fresh session, and its visitor if it names one
 -- ARGV  [1] now_ms: epoch ms; 0 is the store's own time
---       [2] account, JSON: version, cost, budget, per_second (false: ep1_admit was asked, on a cluster), days (midnights, ascending), session_idle, visitor_ttl,
---           visits_kept, leases_kept, session_prefix (of its keys), pools: [[name, idle, max, cooldown, overflow, shared_number], …];
---           times in ms
+--       [2] account, JSON: version, cost, budget, per_second (false: ep1_admit was asked, on a cluster), days (midnights,
+--           ascending), session_idle, visitor_ttl, visits_kept, leases_kept, session_prefix (of its keys), pools:
+--           [[name, idle, max, cooldown, overflow, shared_number], …]; times in ms
 --       [3] deadline_ms: epoch ms; a call that the store comes to later does nothing; 0 is no deadline
 --       [4…] for each request: ip, how (see HOW), the visit's JSON, how many numbers on page, and for each of them the
 --           number and its pool's index (from 1; 0: no pool replaces it, but a source may)

@@ -65,6 +65,7 @@ _MAP_S = 0.5  # for a node, or a sentinel, to tell where the servers are
 _CALM_CONNECTIONS = 32  # of a worker to a server, beside those of visitors' requests
 _TOLD_MOST = 5  # lines a minute on a server that comes and goes
 _CANCEL_S = 0.1
+_LOOK_S = 0.25  # between looks that nobody waits for: one is milliseconds of this process's time
 
 
 class ReplyLostError(RedisError):
@@ -132,6 +133,7 @@ class Server:
         self.client = redis.asyncio.Redis(connection_pool=calm)
         self._on_turn, self._on_fault, self._on_silence = on_turn, on_fault, on_silence
         self._ready: list[AbstractConnection] = []  # of `hot`, between two calls
+        self.lane: object = None  # what `batching` keeps of it
         self.ahead_ms: float | None = None  # its clock less `time.monotonic`, once it is known
         self.up = True  # whether its last call was answered as it should be
         self.silent = False  # it does not answer, and is not asked until it does
@@ -140,6 +142,7 @@ class Server:
         self._told_at: deque[float] = deque(maxlen=_TOLD_MOST)  # when they were logged lately
         self._answered = time.monotonic()
         self._knocking: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def call(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run commands in one pipeline for visitors' requests; see `exchange`."""
@@ -149,7 +152,10 @@ class Server:
         except BaseException:
             await self._drop(connection)
             raise
-        self._ready.append(connection)
+        if self._closed or any(isinstance(reply, ReadOnlyError) for reply in replies):
+            await self._drop(connection)  # of a primary that is one no longer: its name may lead elsewhere by now
+        else:
+            self._ready.append(connection)
         return replies
 
     async def _connection(self) -> AbstractConnection:
@@ -174,7 +180,10 @@ class Server:
         """
         connection = await self.calm.get_connection()  # type: ignore[no-untyped-call]
         try:
-            return await exchange(connection, commands)
+            replies = await exchange(connection, commands)
+            if any(isinstance(reply, ReadOnlyError) for reply in replies):
+                await connection.disconnect(nowait=True)
+            return replies
         except (RedisError, OSError) as error:
             await connection.disconnect()
             raise ReplyLostError(f"{type(error).__name__}: {error}") from None
@@ -204,7 +213,9 @@ class Server:
             self._tell(fault, error)
         if isinstance(error, ResponseError):  # it answers, if not as it should
             self._answered = time.monotonic()
-        elif not self.silent and (fault != "timeout" or time.monotonic() - self._answered > _SILENT_S):
+        elif not (self.silent or self._closed) and (
+            fault != "timeout" or time.monotonic() - self._answered > _SILENT_S
+        ):
             self.silent = True
             self._knocking = asyncio.create_task(self._knock())
 
@@ -260,6 +271,7 @@ class Server:
 
     async def close(self) -> None:
         """Close its connections."""
+        self._closed = True
         if self._knocking is not None:
             await end(self._knocking)
         for connection in self._ready:
@@ -321,7 +333,7 @@ class Servers:
         return redis.asyncio.Redis(connection_pool=self._servers[""].calm)  # whose close leaves the pool open
 
     async def moved(self, error: MovedError) -> Server:
-        """The server that a key has moved to, as its former one tells."""
+        """The server that a key has moved to, as its former one tells; one that is silent, if it does not tell."""
         return self._servers[""]
 
     async def find(self) -> None:
@@ -400,21 +412,26 @@ class _SentinelPool(SentinelConnectionPool):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
         self._free = asyncio.Semaphore(_CALM_CONNECTIONS)
+        self._taken: set[AbstractConnection] = set()  # redis-py releases one that does not connect, too
 
     async def get_connection(self, *arguments: Any, **options: Any) -> Any:
         async with asyncio.timeout(_PATIENCE_S):
             await self._free.acquire()
         try:
-            return await super().get_connection(*arguments, **options)  # type: ignore[no-untyped-call]
+            connection = await super().get_connection(*arguments, **options)  # type: ignore[no-untyped-call]
         except BaseException:
             self._free.release()
             raise
+        self._taken.add(connection)
+        return connection
 
     async def release(self, connection: AbstractConnection) -> None:
         try:
             await super().release(connection)
         finally:
-            self._free.release()
+            if connection in self._taken:
+                self._taken.remove(connection)
+                self._free.release()
 
 
 class _Cluster(Servers):
@@ -425,6 +442,7 @@ class _Cluster(Servers):
     def _open(self) -> None:
         self._closing: set[asyncio.Task[None]] = set()
         self._reading: asyncio.Task[None] | None = None
+        self._looked = -_LOOK_S
         self._nowhere = self._server("", "127.0.0.1", 0)
         self._nowhere.silent = True
         # Asked for nothing but which node holds a slot. Without full coverage: while one primary is away, the others'
@@ -434,6 +452,9 @@ class _Cluster(Servers):
             retry=Retry(NoBackoff(), 0), socket_timeout=_MAP_S, socket_connect_timeout=_MAP_S,
             **self._options(), **self._tls(),
         )  # fmt: skip
+
+        options = self._slots.nodes_manager.connection_kwargs
+        self._seeds = [ClusterNode(host, port, **options) for host, port in self._url.hosts]
 
     def server(self, key: str) -> Server:
         try:
@@ -465,22 +486,32 @@ class _Cluster(Servers):
         )  # fmt: skip
 
     async def moved(self, error: MovedError) -> Server:
-        await self._slots.nodes_manager.move_slot(error)
+        with contextlib.suppress(KeyError, RedisError):  # redis-py's, of a slot that it knows no more, and of no host
+            await self._slots.nodes_manager.move_slot(error)
         self.look()
-        return self._at(error.host, int(error.port))
+        return self._at(error.host, int(error.port)) if error.host else self._nowhere
 
     async def find(self) -> None:
-        self.look()
-        assert self._reading is not None  # noqa: S101 - it is what look() began
-        await asyncio.shield(self._reading)
+        await asyncio.shield(self._read())
 
     def look(self) -> None:
+        if time.monotonic() - self._looked > _LOOK_S:
+            self._read()
+
+    def _read(self) -> "asyncio.Task[None]":
         if self._reading is None or self._reading.done():
+            self._looked = time.monotonic()
             self._reading = asyncio.create_task(self._find())
             self._reading.add_done_callback(_ended)
+        return self._reading
 
     async def _find(self) -> None:
-        await self._slots.nodes_manager.initialize()
+        manager = self._slots.nodes_manager
+        manager.startup_nodes = {node.name: node for node in self._seeds} | manager.startup_nodes
+        try:
+            await manager.initialize()
+        except IndexError:  # redis-py's, of a cluster without slots
+            raise RedisClusterException("the cluster has no slots") from None
         names = {f"{node.host}:{node.port}" for node in self._slots.get_primaries()}
         for name in self._servers.keys() - names:  # it is a primary no longer, or gone
             closing = asyncio.create_task(self._servers.pop(name).close())
