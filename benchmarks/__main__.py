@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,7 +14,8 @@ from redis.exceptions import RedisError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from benchmarks import compare, loops, machine
+from benchmarks import capacity as measuring
+from benchmarks import compare, loops, machine, sizing
 from benchmarks import growth as growing
 from benchmarks import hostile as attacking
 from benchmarks import leases as leasing
@@ -21,6 +23,7 @@ from benchmarks import rooms as rooming
 from benchmarks.load import LoadError
 from benchmarks.machine import MissingToolError
 from benchmarks.peers import ServerError
+from benchmarks.sizing import CapacityError
 from benchmarks.workload import SeedError, Target
 from edgeproxy.store.embedded import EmbeddedStoreError
 
@@ -189,6 +192,49 @@ def hostile(seconds: int, store_binary: str | None, results: Path) -> None:
     _console.print(f"kept in {machine.save('hostile', result, results)}")
 
 
+def _assumed(command: Callable[..., None]) -> Callable[..., None]:
+    """An option for each of `sizing.Assumptions`."""
+    for field in reversed(fields(sizing.Assumptions)):
+        share = field.name in ("renewed", "leased", "largest", "worker_busy", "store_busy")
+        kind: click.FloatRange | click.IntRange = click.FloatRange(
+            0, 1 if share else None, min_open=field.name not in ("renewed", "largest")
+        )
+        if isinstance(field.default, int):
+            kind = click.IntRange(0 if field.name == "replicas" else 1)
+        option = click.option(f"--{field.name.replace('_', '-')}", type=kind, default=field.default, show_default=True)
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Interleaved rounds.")
+@click.option("--seconds", type=click.IntRange(2), default=4, show_default=True, help="Length of a timing.")
+@click.option("--from-results", is_flag=True, help="Compute from the kept result, without measuring.")
+@click.option("--write", is_flag=True, help="Write the tables into deploy/CAPACITY.md.")
+@_store
+@_results
+@_assumed
+def capacity(
+    rounds: int, seconds: int, from_results: bool, write: bool, store_binary: str | None, results: Path, **assumed: Any
+) -> None:
+    """What a deployment at 1, 10 and 100 thousand requests a second needs, by measured costs.
+
+    The options from --peak-to-mean on are what is taken for granted; deploy/CAPACITY.md says what each means.
+    """
+    if not from_results:
+        with _running() as progress:
+            measured = measuring.run(rounds, seconds, store_binary, progress)
+        _console.print(f"kept in {machine.save('capacity', measured, results)}")
+    result = machine.read("capacity", results)
+    if result is None:
+        raise CapacityError(f"{results} holds no capacity.json: run without --from-results")
+    computed = sizing.tables(result, sizing.Assumptions(**assumed))
+    measuring.show(computed, _console)
+    if write:
+        sizing.write(sizing.PAGE, computed)
+        _console.print(f"written into {sizing.PAGE}")
+
+
 @main.command()
 @_results
 def plot(results: Path) -> None:
@@ -203,6 +249,8 @@ def plot(results: Path) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (MissingToolError, ServerError, SeedError, LoadError, EmbeddedStoreError, RedisError, OSError) as error:
+    except (
+        MissingToolError, ServerError, SeedError, LoadError, CapacityError, EmbeddedStoreError, RedisError, OSError
+    ) as error:  # fmt: skip
         Console(stderr=True).print(f"[red]{type(error).__name__}[/red]: {error}", soft_wrap=True)
         sys.exit(1)

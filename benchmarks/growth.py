@@ -134,7 +134,7 @@ def _by_sessions(
     for value in values:
         store, server = _open(stack, binary, {target.account: workload.account_tree(1)})
         with contextlib.closing(redis.Redis.from_url(store.url)) as client:
-            _enlarge(client, target.account)
+            enlarge(client, target.account, _SESSION_POOL)
             before = _used(client)
             account = workload.read_account(store.url, target.account)
             sessions = uvloop.run(seed(store.url, account, value, lambda count: progress.advance(task, count)))
@@ -144,10 +144,10 @@ def _by_sessions(
     return points
 
 
-def _enlarge(client: "redis.Redis", account: str) -> None:
-    """Put the numbers of the large pool into the store directly: an account file of this size would take minutes."""
+def enlarge(client: "redis.Redis", account: str, size: int) -> None:
+    """Put the numbers of a large pool into the store directly: an account file of this size would take minutes."""
     free = keys.pool(account, workload.POOL_NAME)[0]
-    for first in range(0, _SESSION_POOL, _CHUNK):
+    for first in range(0, size, _CHUNK):
         numbers = (workload.number(index) for index in range(first, first + _CHUNK))
         client.zadd(free, dict.fromkeys(numbers, 0))
 
@@ -160,8 +160,11 @@ def _memory(client: "redis.Redis", key: str) -> int:
     return int(client.memory_usage(key, samples=0) or 0)
 
 
-async def seed(url: str, account: Account, count: int, on_progress: Callable[[int], None]) -> list[str]:
-    """Begin `count` sessions by the store's own client, without HTTP; each is another visitor's from another IP."""
+async def seed(url: str, account: Account, count: int, on_progress: Callable[[int], None], start: int = 0) -> list[str]:
+    """Begin `count` sessions by the store's own client, without HTTP; each is another visitor's from another IP.
+
+    The visitors are those from the `start` on.
+    """
     sessions: list[str] = []
     async with Store(url) as store:
 
@@ -170,7 +173,7 @@ async def seed(url: str, account: Account, count: int, on_progress: Callable[[in
                 deadline = time.monotonic() + _DEADLINE_S
                 asked = [
                     store.resolve(account, ask(index, ""), deadline)
-                    for index in range(first, min(first + _SEED_BATCH, count))
+                    for index in range(first, min(first + _SEED_BATCH, start + count))
                 ]
                 answers = await asyncio.gather(*asked)
                 if failed := next((answer for answer in answers if answer.refused or answer.moved), None):
@@ -178,7 +181,7 @@ async def seed(url: str, account: Account, count: int, on_progress: Callable[[in
                 sessions.extend(answer.session_id for answer in answers)
                 on_progress(len(answers))
 
-        batches = iter(range(0, count, _SEED_BATCH))
+        batches = iter(range(start, start + count, _SEED_BATCH))
         async with asyncio.TaskGroup() as group:
             for _ in range(2):  # one is prepared while the store decides the other
                 group.create_task(work(batches))

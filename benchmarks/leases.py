@@ -36,7 +36,7 @@ def run(most: int, binary: str | None, progress: Progress) -> dict[str, Any]:
             uvloop.run(workload.load_accounts(store.url, {target.account: workload.account_tree(_NUMBERS)}))
             account = workload.read_account(store.url, target.account)
             with redis.Redis.from_url(store.url) as client:
-                leases = _fill(client, target.account, size, progress)
+                leases = fill(client, target.account, size, progress)
                 used = int(client.memory_usage(keys.history(target.account), samples=0) or 0)
             took = uvloop.run(_look_up(store.url, account, leases, progress))
             rows.append({"leases": size, "bytes_per_lease": used / size, **took})
@@ -48,7 +48,7 @@ def run(most: int, binary: str | None, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _fill(client: "redis.Redis", account: str, size: int, progress: Progress) -> list[tuple[str, str, int]]:
+def fill(client: "redis.Redis", account: str, size: int, progress: Progress) -> list[tuple[str, str, int]]:
     """Put past leases into the history directly, as history.lua writes them; give some: number, session, a moment."""
     task = progress.add_task(f"{size:,} leases", total=size)
     chance = random.Random(size)
