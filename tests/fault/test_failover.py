@@ -22,12 +22,12 @@ pytestmark = pytest.mark.slow
 
 _log = logging.getLogger(__name__)
 
-# Of each kind of load one account: `many` has numbers for all, `few` a small budget, `calm` lies on another primary.
+# `busy` and `lots` (of points there are few) lie on one primary of a cluster, the limiter and `CALM` on others.
 ACCOUNTS = """
 accounts:
-  many: {secrets: [many-key], region: DE, pools: {p: {replaces: all, numbers: [+493015000000..+493015009999]}}}
-  few:
-    secrets: [few-key]
+  busy: {secrets: [busy-key], region: DE, pools: {p: {replaces: all, numbers: [+493015000000..+493015009999]}}}
+  lots:
+    secrets: [lots-key]
     region: DE
     points: {daily: 150}
     pools: {p: {replaces: all, numbers: [+493016000000..+493016009999]}}
@@ -105,12 +105,12 @@ async def loads(*loads: Load) -> AsyncIterator[None]:
 async def test_service_is_back_with_the_replica_and_answers_are_in_time_meanwhile(
     nodes: Cluster | Watched, tmp_path: Path
 ) -> None:
-    calm_name = elsewhere(nodes, "many")
+    calm_name = elsewhere(nodes, "busy")
     with serving(nodes.url, tmp_path, calm_name) as serve:
-        many = Load(serve.edge, key="many-key", advId="many")
+        many = Load(serve.edge, key="busy-key", advId="busy")
         calm = Load(serve.edge, key="calm-key", advId=calm_name)
         async with loads(many, calm):
-            key = keys.account("many")
+            key = keys.account("busy")
             dead = primary(nodes, key)
             limited = primary(nodes, keys.LIMITER[0]) is not dead  # the limiter still answers
             killed = time.monotonic()
@@ -140,12 +140,12 @@ async def test_service_is_back_with_the_replica_and_answers_are_in_time_meanwhil
 async def test_with_a_replica_for_each_lease_nothing_is_lost(nodes: Cluster | Watched, tmp_path: Path) -> None:
     """No number is shown to two sessions, and no budget is exceeded, over the death of the primary."""
     with serving(
-        nodes.url, tmp_path, elsewhere(nodes, "many"), EDGEPROXY_LEASE_REPLICAS="1", EDGEPROXY_BUDGET_MS="250"
+        nodes.url, tmp_path, elsewhere(nodes, "busy"), EDGEPROXY_LEASE_REPLICAS="1", EDGEPROXY_BUDGET_MS="250"
     ) as serve:  # fmt: skip
-        many = Load(serve.edge, key="many-key", fresh=True, advId="many")
-        few = Load(serve.edge, key="few-key", fresh=True, advId="few")
+        many = Load(serve.edge, key="busy-key", fresh=True, advId="busy")
+        few = Load(serve.edge, key="lots-key", fresh=True, advId="lots")
         async with loads(many, few):
-            key = keys.account("many")
+            key = keys.account("busy")
             dead = primary(nodes, key)
             dead.kill()
             await taken_over(nodes, key, dead)
@@ -159,16 +159,16 @@ async def test_with_a_replica_for_each_lease_nothing_is_lost(nodes: Cluster | Wa
         spent = sum(answer.text == "success" and answer.limited for answer in few.answers)
         assert spent <= 150
         with client_of(nodes.url) as client:
-            assert spent <= int(client.hget(keys.points("few"), "spent")) <= 150
+            assert spent <= int(client.hget(keys.points("lots"), "spent")) <= 150
 
 
 async def test_without_it_what_the_replica_had_not_yet_is_lost_and_no_more(
     nodes: Cluster | Watched, tmp_path: Path
 ) -> None:
-    with serving(nodes.url, tmp_path, elsewhere(nodes, "many")) as serve:
-        many = Load(serve.edge, key="many-key", fresh=True, advId="many")
+    with serving(nodes.url, tmp_path, elsewhere(nodes, "busy")) as serve:
+        many = Load(serve.edge, key="busy-key", fresh=True, advId="busy")
         async with loads(many):
-            key = keys.account("many")
+            key = keys.account("busy")
             dead = primary(nodes, key)
             killed = time.monotonic()
             dead.kill()
@@ -190,17 +190,17 @@ async def test_without_it_what_the_replica_had_not_yet_is_lost_and_no_more(
 
 async def test_an_account_moves_to_another_primary_and_nobody_notices(tmp_path: Path) -> None:
     """By Valkey's atomic migration of slots; key by key, as before it, calls that make keys are refused meanwhile."""
-    with cluster(tmp_path / "nodes") as nodes, serving(nodes.url, tmp_path, elsewhere(nodes, "many")) as serve:
-        many = Load(serve.edge, key="many-key", advId="many")
+    with cluster(tmp_path / "nodes") as nodes, serving(nodes.url, tmp_path, elsewhere(nodes, "busy")) as serve:
+        many = Load(serve.edge, key="busy-key", advId="busy")
         async with loads(many):
-            source = nodes.primary_of(keys.account("many"))
+            source = nodes.primary_of(keys.account("busy"))
             target = next(node for node in nodes.nodes[:3] if node is not source)
             with source.client() as from_client, target.client() as to_client:
-                slot = from_client.execute_command("CLUSTER", "KEYSLOT", keys.account("many"))
+                slot = from_client.execute_command("CLUSTER", "KEYSLOT", keys.account("busy"))
                 target_id: Any = to_client.execute_command("CLUSTER", "MYID")
                 began = time.monotonic()
                 from_client.execute_command("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target_id)
-                while not leads(target, keys.account("many")):
+                while not leads(target, keys.account("busy")):
                     assert time.monotonic() - began < 10
                     await asyncio.sleep(0.02)
             await many.answers_well(within_s=5)
