@@ -20,6 +20,7 @@ from benchmarks import growth as growing
 from benchmarks import hostile as attacking
 from benchmarks import leases as leasing
 from benchmarks import rooms as rooming
+from benchmarks import soak as soaking
 from benchmarks.load import LoadError
 from benchmarks.machine import MissingToolError
 from benchmarks.peers import ServerError
@@ -233,6 +234,20 @@ def capacity(
     if write:
         sizing.write(sizing.PAGE, computed)
         _console.print(f"written into {sizing.PAGE}")
+
+
+@main.command()
+@click.option("--minutes", type=click.FloatRange(1), default=20, show_default=True, help="Length of the load.")
+@click.option("--rate", type=click.FloatRange(1), help="Requests per second; half of the maximum if not given.")
+@_results
+def soak(minutes: float, rate: float | None, results: Path) -> None:
+    """Mixed traffic for long, with faults of store, gateway and clients thrown in, and a verdict."""
+    with _running() as progress:
+        result = soaking.run(minutes, rate, progress)
+    soaking.show(result, _console)
+    _console.print(f"kept in {machine.save('soak', result, results)}")
+    if not all(line["held"] for line in result["verdict"]):
+        sys.exit(1)
 
 
 @main.command()

@@ -154,12 +154,17 @@ def open_loop(url: str, requests: Path, rate: float, seconds: int, connections: 
     return Open(**json.loads(run.stdout))
 
 
+def metrics(server: Server) -> str:
+    """The gateway's metrics, in Prometheus' text format."""
+    with urllib.request.urlopen(f"{server.manage}/metrics", timeout=10) as response:
+        text: str = response.read().decode()
+    return text
+
+
 def outcomes(server: Server) -> dict[str, float]:
     """The gateway's own counts: `outcome:…` of requests, `event:…` of numbers, `refused:…` of connections."""
-    with urllib.request.urlopen(f"{server.manage}/metrics", timeout=10) as response:
-        text = response.read().decode()
     counts = {}
-    for line in text.splitlines():
+    for line in metrics(server).splitlines():
         for name, label in (
             ("edgeproxy_requests_total", "outcome"),
             ("edgeproxy_numbers_total", "event"),

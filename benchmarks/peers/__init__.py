@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def store_version(url: str) -> str:
 def _process(command: list[str], environment: dict[str, str], log: Path) -> Iterator["subprocess.Popen[str]"]:
     """A child process, stopped at the end by its id. What it says on standard error goes to `log`."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("EDGEPROXY_")}
-    with log.open("wb") as errors:
+    with log.open("ab") as errors:
         process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -121,8 +121,19 @@ def _said(process: "subprocess.Popen[str]", log: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def gateway(store_url: str, *, workers: int = 1, budget_ms: int = 50) -> Iterator[Server]:
-    """The gateway, as `edgeproxy serve` runs it; `budget_ms` is within how much a request is answered."""
+def gateway(
+    store_url: str,
+    *,
+    workers: int = 1,
+    budget_ms: int = 50,
+    ports: tuple[int, int] = (0, 0),
+    log: Path | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    """The gateway, as `edgeproxy serve` runs it; `budget_ms` is within how much a request is answered.
+
+    `ports` are the edge's and the manage port, 0 chooses one; its log is added to `log`; `settings` are further ones.
+    """
     code = "from edgeproxy.cli import main; main()"
     environment = {
         "EDGEPROXY_STORE_URL": store_url,
@@ -132,10 +143,11 @@ def gateway(store_url: str, *, workers: int = 1, budget_ms: int = 50) -> Iterato
         "EDGEPROXY_GRACE_S": "5",
         "EDGEPROXY_WORKERS": str(workers),
         "EDGEPROXY_BUDGET_MS": str(budget_ms),
+        **(settings or {}),
     }
-    command = [sys.executable, "-c", code, "serve", "--port", "0", "--manage-port", "0"]
+    command = [sys.executable, "-c", code, "serve", "--port", str(ports[0]), "--manage-port", str(ports[1])]
     with tempfile.TemporaryDirectory() as directory:
-        log = Path(directory) / "log"
+        log = log or Path(directory) / "log"
         with _process(command, environment, log) as process:
             said = _said(process, log)
             yield Server(GATEWAY, said["edge"], process.pid, said["manage"])

@@ -233,7 +233,8 @@ def _shown(name: str) -> str:
 
 @functools.lru_cache(_FRAGMENTS_KEPT)
 def _fragment(on_page: str, number: str, local: str) -> bytes:
-    return orjson.dumps({"number_on_page": on_page, "replace_with": {"e164": number, "local": local}})
+    fragment = orjson.dumps({"number_on_page": on_page, "replace_with": {"e164": number, "local": local}})
+    return bytes(memoryview(fragment))  # a copy: what orjson gives holds the 4 KiB that it was written into
 
 
 def render(shown: Iterable[tuple[str, str, str]], session_id: str) -> bytes:

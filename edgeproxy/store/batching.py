@@ -176,7 +176,7 @@ class _Plan:
         self.keys += [keys.destinations(name), keys.history(name), *(() if limited_before else keys.LIMITER)]
         for pool in account.pools:
             self.keys += keys.pool(name, pool.name)
-        self.head = orjson.dumps(
+        head = orjson.dumps(
             {
                 "version": account.version,
                 "cost": cost,
@@ -197,6 +197,7 @@ class _Plan:
                 ],
             }
         )  # fmt: skip
+        self.head = bytes(memoryview(head))  # a copy: what orjson gives holds the 4 KiB that it was written into
 
 
 class _Turn:

@@ -309,12 +309,11 @@ class Calls:
         return calls, events
 
     async def _entries(self, stream: str) -> AsyncIterator[tuple[str, dict[str, str]]]:
-        """Every entry that the stream has now."""
+        """Every entry of the stream, to the end that it has when that is read: what an erasure appends comes too."""
         client = self.store.client(stream)
-        newest: Any = await client.xrevrange(stream, count=1)
         after = "-"
-        while newest:
-            entries: Any = await client.xrange(stream, after, newest[0][0], _SOME)
+        while True:
+            entries: Any = await client.xrange(stream, after, "+", _SOME)
             for entry_id, fields in entries:
                 yield entry_id, fields
             if len(entries) < _SOME:

@@ -486,7 +486,9 @@ class _Cluster(Servers):
         )  # fmt: skip
 
     async def moved(self, error: MovedError) -> Server:
-        with contextlib.suppress(KeyError, RedisError):  # redis-py's, of a slot that it knows no more, and of no host
+        with contextlib.suppress(
+            KeyError, RedisError, RedisClusterException
+        ):  # redis-py's, of a slot that it knows no more, and of no host
             await self._slots.nodes_manager.move_slot(error)
         self.look()
         return self._at(error.host, int(error.port)) if error.host else self._nowhere
@@ -511,7 +513,9 @@ class _Cluster(Servers):
         try:
             await manager.initialize()
         except IndexError:  # redis-py's, of a cluster without slots
-            raise RedisClusterException("the cluster has no slots") from None
+            raise ClusterError("the cluster has no slots") from None
+        except RedisClusterException as error:  # which is no RedisError
+            raise ClusterError(str(error)) from None
         names = {f"{node.host}:{node.port}" for node in self._slots.get_primaries()}
         for name in self._servers.keys() - names:  # it is a primary no longer, or gone
             closing = asyncio.create_task(self._servers.pop(name).close())

@@ -10,8 +10,9 @@ import pytest
 from edgeproxy import account_file
 from edgeproxy.store import Store, StoreError, inventory, keys
 from edgeproxy.store.libraries import libraries
+from edgeproxy.store.static import Static
 from tests.conftest import DEMO, Desk, far
-from tests.servers import on_primaries
+from tests.servers import admin_url, on_primaries
 
 PAGE = "+493015981100"
 
@@ -130,6 +131,25 @@ async def test_a_number_moves_between_accounts_in_one_load(desk: Desk) -> None:
     assert await desk.redis.hgetall(keys.OWNERS) == {"+493015981151": "b", "+493015981152": "a"}
 
 
+async def test_a_load_that_ends_half_way_tells_what_it_changed_and_gives_up_what_that_no_longer_has(desk: Desk) -> None:
+    if not desk.store.servers.spread:
+        pytest.skip("on one server, a load changes all accounts or none")
+    first, second = "+4930159811", "+4930159812"
+    one = "{secrets: [s], region: DE, numbers: [%s]}"
+    two = f"accounts: {{first: {one}, second: {one}}}"
+    await desk.load(two % (f"{first}51, {first}52", f"{second}51, {second}52"))
+    changes = await inventory.compare(desk.store, account_file.parse((two % (f"{first}52", f"{second}52")).encode()))
+    await Static(desk.store, None).change(await desk.account("second"), "create", f"{second}51", {})
+    with pytest.raises(inventory.PartlyDoneError, match=r"second was changed .* \(changed before that: first\)"):
+        await inventory.apply(desk.store, changes)
+    assert await inventory_of(desk, "first") == {f"{first}52": "free"}
+    assert await inventory_of(desk, "second") == {f"{second}51": "static", f"{second}52": "free"}
+    with pytest.raises(StoreError, match="belongs to account second"):
+        await desk.load(accounts(p=f"[{second}51]"))
+    await desk.load(accounts(p=f"[{first}51]"))
+    assert await inventory_of(desk, "x") == {f"{first}51": "pool:p"}
+
+
 async def test_of_two_writers_one_is_refused_and_nothing_is_lost(desk: Desk) -> None:
     file = account_file.parse(accounts(p="[+493015981151]").encode())
     other = account_file.parse(accounts(p="[+493015981152]").encode())
@@ -153,7 +173,8 @@ async def test_functions_of_another_release_stand_beside_ours(desk: Desk) -> Non
     await desk.store.load_functions()
     for facts in await desk.store.facts():
         assert (all(facts.functions.values()), facts.others) == (True, ("ep1_resolve_0",))
-    await desk.store.load_functions(alone=True)
+    async with Store(admin_url(desk.store._url)) as owner:  # of a store that no other release uses
+        await owner.load_functions(alone=True)
     for facts in await desk.store.facts():
         assert (all(facts.functions.values()), facts.others) == (True, ())
 

@@ -1,6 +1,7 @@
 """Batches: what shares a call, what happens at the deadline, and that a repeated call happens once."""
 
 import asyncio
+import dataclasses
 import re
 import time
 
@@ -94,6 +95,18 @@ async def test_a_request_that_was_given_up_is_not_spent(store_url: str) -> None:
         await asyncio.sleep(0.6)
         third = await store.resolve(demo, ask(3), far())
         assert (first.points_left, third.points_left) == (1_000_000 - 1, 1_000_000 - 2)
+
+
+async def test_an_account_that_changed_takes_no_second_place_in_the_limiters_window(desk: Desk) -> None:
+    if not desk.store.servers.spread:
+        pytest.skip("on one server, the limiter is asked in the same call as the account")
+    await desk.load(DEMO)
+    demo = await desk.account("demo")
+    stale = dataclasses.replace(demo, version=demo.version + 1)
+    moved = await desk.store.resolve(stale, ask(1), far())
+    assert moved.moved
+    again = await desk.store.resolve(demo, ask(1)._replace(admitted=moved.window_left), far())
+    assert [again.window_left, (await desk.store.resolve(demo, ask(1), far())).window_left] == [4, 3]
 
 
 async def test_lost_functions_are_loaded_again_and_nothing_is_spent_twice(desk: Desk) -> None:

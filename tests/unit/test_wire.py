@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -260,3 +261,14 @@ def test_the_answer_is_the_documented_example() -> None:
     assert wire.render_fault(Fault(Kind.MISSING_PARAMETER, "advId")) == (
         b'{"success":false,"error":"Missing parameter: advId"}'
     )
+
+
+def test_what_is_kept_of_an_answer_takes_no_more_memory_than_its_bytes() -> None:
+    def private_kib() -> int:
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith("Private"))
+
+    before, count = private_kib(), 8000
+    for index in range(count):
+        wire.render([("+493015981100", f"+4930777{index:05d}", f"030 777{index:05d}")], "")
+    assert (private_kib() - before) * 1024 / count < 1500  # bytes an answer, with its place in the cache
