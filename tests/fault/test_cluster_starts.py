@@ -20,7 +20,7 @@ SETTINGS = {
 
 async def test_while_a_primary_is_dead_a_gateway_starts_and_serves_the_others_accounts(tmp_path: Path) -> None:
     with cluster(tmp_path / "nodes") as nodes:
-        calm = elsewhere(nodes, "many")  # of a primary that is not the limiter's
+        calm = elsewhere(nodes, "busy")  # of a primary that is not the limiter's
         with serving(nodes.url, tmp_path, calm):
             pass  # its accounts stay
         dead = nodes.primary_of(keys.account(calm))
@@ -29,7 +29,7 @@ async def test_while_a_primary_is_dead_a_gateway_starts_and_serves_the_others_ac
             node.kill()
         with started("serve", stderr=tmp_path / "log", settings=SETTINGS | {"EDGEPROXY_STORE_URL": nodes.url}) as serve:
             assert pasted(f"curl -s {serve.edge}/readyz") == "ready\n"
-            async with Load(serve.edge, key="many-key", advId="many") as many:
+            async with Load(serve.edge, key="busy-key", advId="busy") as many:
                 pass
             assert set(many.seen()) == {"success"}
             async with Load(serve.edge, key="calm-key", advId=calm) as lost:
