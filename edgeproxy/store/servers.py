@@ -452,7 +452,6 @@ class _Cluster(Servers):
             retry=Retry(NoBackoff(), 0), socket_timeout=_MAP_S, socket_connect_timeout=_MAP_S,
             **self._options(), **self._tls(),
         )  # fmt: skip
-
         options = self._slots.nodes_manager.connection_kwargs
         self._seeds = [ClusterNode(host, port, **options) for host, port in self._url.hosts]
 
@@ -486,9 +485,8 @@ class _Cluster(Servers):
         )  # fmt: skip
 
     async def moved(self, error: MovedError) -> Server:
-        with contextlib.suppress(
-            KeyError, RedisError, RedisClusterException
-        ):  # redis-py's, of a slot that it knows no more, and of no host
+        # redis-py's, of a slot that it knows no more, and of no host.
+        with contextlib.suppress(KeyError, RedisError, RedisClusterException):
             await self._slots.nodes_manager.move_slot(error)
         self.look()
         return self._at(error.host, int(error.port)) if error.host else self._nowhere
