@@ -4,6 +4,7 @@ import copy
 import functools
 import itertools
 import re
+import time
 import xml.etree.ElementTree as ET
 import zlib
 from collections.abc import Iterator
@@ -262,10 +263,12 @@ def aim_calls(case: Case, partner: Partner) -> None:
 
 
 def reads(sent: dict[str, Any]) -> bool:
-    """What no schema can tell: whether texts are moments and numbers."""
+    """What no schema can tell: whether texts are moments and numbers, and an event's moment no more than a day ahead."""
     try:
         if isinstance(sent.get("at"), str):
-            calls._moment_ms(sent["at"])
+            at_ms = calls._moment_ms(sent["at"])
+            if "event" in sent and at_ms > time.time() * 1000 + calls._AHEAD_MS:
+                return False
     except ValueError:
         return False
     named = ("number",) if "event" in sent else ("number", "caller")
