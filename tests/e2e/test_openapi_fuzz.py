@@ -263,7 +263,7 @@ def aim_calls(case: Case, partner: Partner) -> None:
 
 
 def reads(sent: dict[str, Any]) -> bool:
-    """What no schema can tell: whether texts are moments and numbers, and an event's moment no more than a day ahead."""
+    """What no schema can tell: whether texts are moments (an event's a day ahead at most) and numbers."""
     try:
         if isinstance(sent.get("at"), str):
             at_ms = calls._moment_ms(sent["at"])
