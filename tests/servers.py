@@ -222,17 +222,17 @@ def admin_url(url: str) -> str:
     return os.environ.get("EDGEPROXY_TEST_STORE_ADMIN_URL", url) if url == os.environ.get(_STORE_URL) else url
 
 
-def client_of(url: str) -> Any:
+def client_of(url: str, *, decoded: bool = True) -> Any:
     """A synchronous client of a store, of whichever kind, that may do anything there."""
     url = admin_url(url)
     where = StoreURL.parse(url)
     if where.kind == "cluster":
         nodes: list[Any] = [redis.cluster.ClusterNode(*host) for host in where.hosts]  # type: ignore[no-untyped-call]
-        return redis.RedisCluster(startup_nodes=nodes, decode_responses=True, protocol=2)
+        return redis.RedisCluster(startup_nodes=nodes, decode_responses=decoded, protocol=2)
     if where.kind == "sentinel":
         sentinel = redis.Sentinel(where.hosts, socket_timeout=5)  # type: ignore[no-untyped-call]
-        return sentinel.master_for(where.service, decode_responses=True, protocol=2)  # type: ignore[no-untyped-call]
-    return redis.Redis.from_url(url, decode_responses=True, protocol=2)
+        return sentinel.master_for(where.service, decode_responses=decoded, protocol=2)  # type: ignore[no-untyped-call]
+    return redis.Redis.from_url(url, decode_responses=decoded, protocol=2)
 
 
 def async_client_of(url: str) -> Any:

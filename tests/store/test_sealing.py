@@ -22,7 +22,7 @@ from edgeproxy.store.calls import Calls
 from edgeproxy.store.partner import Partner, User
 from edgeproxy.store.sealing import Seal, SealError
 from tests.conftest import DEMO, far, serving, web_request
-from tests.servers import admin_url
+from tests.servers import client_of
 
 OLD, NEW = sealing.new_key(), sealing.new_key()
 SECRETS = ("freespee", "tiny-key", "shared-key", "recycle-key")
@@ -60,7 +60,7 @@ async def account(store: Store, name: str = "demo") -> Any:
 
 def everything(url: str) -> Iterator[tuple[bytes, bytes]]:
     """Every key and all that stands under it."""
-    with redis.Redis.from_url(admin_url(url)) as client:
+    with client_of(url, decoded=False) as client:
         for key in client.scan_iter(count=1000):
             kind = client.type(key)
             if kind == b"string":
