@@ -189,7 +189,7 @@ def test_a_command_that_is_not_known_to_be_durable_says_so_in_its_line(
     client: Any, store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(functions, "_DURABLE_MS", 50)
-    (line,) = audited(run(store_url, "user", "remove", "leaver", replicas=1))
+    (line,) = audited(run(store_url, "user", "remove", "leaver", replicas=9))
     assert line["ended"] == "not durable"
 
 
