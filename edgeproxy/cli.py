@@ -1,53 +1,43 @@
 """The command line: serve, demo, load, user, numbers, erase, keys, export, simulate, pool, check, sign."""
 
-import asyncio
 import contextlib
-import getpass
 import os
 import shlex
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 import orjson
-from redis.exceptions import RedisError
 
-from edgeproxy import __version__, account_file, audit, numbers_file, telemetry
+from edgeproxy import __version__, account_file, numbers_file, telemetry
 from edgeproxy import demo as demo_data
-from edgeproxy import settings as settings_module
 from edgeproxy.account_file import AccountFile, AccountFileError
-from edgeproxy.errors import Fault
+from edgeproxy.commands import audited, embedded_directory, fail, known_account, load_settings, run, store_at, store_of
+from edgeproxy.commands.check import check
 from edgeproxy.export import export
-from edgeproxy.model import ACCOUNT_NAME, Account, read_number
+from edgeproxy.model import ACCOUNT_NAME, read_number
 from edgeproxy.numbers_file import NumbersFileError
 from edgeproxy.partner import digest
 from edgeproxy.resolve import signature
-from edgeproxy.settings import Settings, SettingsError
+from edgeproxy.settings import Settings
 from edgeproxy.simulate import pool, simulate
 from edgeproxy.static import wire
-from edgeproxy.store import ServerFacts, Store, StoreError, inventory, keys, rotation, sealing
+from edgeproxy.store import StoreError, inventory, keys, rotation, sealing
 from edgeproxy.store.calls import Calls, Receipt
 from edgeproxy.store.embedded import EmbeddedStore, EmbeddedStoreError
-from edgeproxy.store.functions import Functions, NotDurableError, RefusedError, UncertainError
+from edgeproxy.store.functions import Functions
 from edgeproxy.store.partner import Partner, User
 from edgeproxy.store.rotation import Tally
-from edgeproxy.store.sealing import Seal, SealError, Standing
+from edgeproxy.store.sealing import SealError
 from edgeproxy.store.static import Static
 from edgeproxy.supervisor import Supervisor
 
-_SKEW_MOST_MS = 60_000
 _PASSWORD_LEAST = 8
-_PATIENCE_S = 5
-_STANDINGS: dict[Standing, str] = {
-    "first": "sealed with the first key", "older": "with an older one", "plain": "plain",
-    "shut": "that cannot be opened",
-}  # fmt: skip
 _LOOPBACK = ["127.0.0.0/8", "::1/128"]
 
 
@@ -63,15 +53,15 @@ def main() -> None:
 @click.option("--manage-port", type=int, help="Manage port; 0 chooses one.")
 def serve(workers: int | None, port: int | None, manage_port: int | None) -> None:
     """Serve, with the settings of EDGEPROXY_* and of the TOML file that EDGEPROXY_CONFIG names."""
-    settings = _settings(workers=workers, port=port, manage_port=manage_port)
+    settings = load_settings(workers=workers, port=port, manage_port=manage_port)
     telemetry.log_to_stderr()
     if settings.store_url is not None:
         _supervise(settings, settings.store_url.get_secret_value(), None)
         return
-    directory = _embedded_directory(settings)
+    directory = embedded_directory(settings)
     click.echo(f"no EDGEPROXY_STORE_URL: the embedded store, in {directory}, for this machine alone", err=True)
     with _embedded(directory) as embedded:
-        _run(_prepare(settings, embedded.url, None))
+        run(_prepare(settings, embedded.url, None))
         _supervise(settings, embedded.url, embedded)
 
 
@@ -82,7 +72,7 @@ def serve(workers: int | None, port: int | None, manage_port: int | None) -> Non
 @click.option("--workers", type=int, help="Gateway processes.")
 def demo(port: int, manage_port: int, data_dir: Path | None, workers: int | None) -> None:
     """Serve the bundled accounts from an embedded store, and show a request that works."""
-    settings = _settings(
+    settings = load_settings(
         host="127.0.0.1",
         port=port,
         manage_host="127.0.0.1",
@@ -96,7 +86,7 @@ def demo(port: int, manage_port: int, data_dir: Path | None, workers: int | None
     with as_file(files(__package__).joinpath("demo.yaml")) as path:
         accounts = account_file.read(path)
     with _embedded(data_dir or settings.data_dir / "demo") as embedded:
-        _run(_prepare(settings, embedded.url, accounts))
+        run(_prepare(settings, embedded.url, accounts))
         _supervise(
             settings,
             embedded.url,
@@ -113,14 +103,14 @@ def load(file: Path, dry_run: bool) -> None:
 
     What is as the file says stays as it is; accounts that the file does not name are left alone.
     """
-    settings = _settings()
+    settings = load_settings()
     try:
         accounts = account_file.read(file)
     except AccountFileError as error:
-        _fail(f"{error}\nnothing was changed")
+        fail(f"{error}\nnothing was changed")
     except OSError as error:
-        _fail(f"{file}: {error.strerror}")
-    changes = _run(_load(settings, accounts, dry_run))
+        fail(f"{file}: {error.strerror}")
+    changes = run(_load(settings, accounts, dry_run))
     for change in changes:
         for line in change.lines:
             click.echo(f"{change.account}: {line}")
@@ -147,16 +137,16 @@ def user() -> None:
 def add_user(name: str, account: str) -> None:
     """Add the user NAME, or give it another password or account. Asks for the password, or reads it from a pipe."""
     if not ACCOUNT_NAME.fullmatch(name):
-        _fail("a user's name has 1 to 64 letters, digits, dots, dashes and underscores")
+        fail("a user's name has 1 to 64 letters, digits, dots, dashes and underscores")
     if sys.stdin.isatty():
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
         password = sys.stdin.readline().rstrip("\r\n")
     if len(password) < _PASSWORD_LEAST:
-        _fail(f"the password has less than {_PASSWORD_LEAST} characters")
+        fail(f"the password has less than {_PASSWORD_LEAST} characters")
     hashes = {algorithm: digest.ha1(algorithm, name, digest.REALM, password) for algorithm in digest.OFFERED}
-    settings = _settings()
-    _run(_save_user(settings, name, User(account, hashes)))
+    settings = load_settings()
+    run(_save_user(settings, name, User(account, hashes)))
     click.echo(f"{name} may ask for {account}")
 
 
@@ -164,16 +154,16 @@ def add_user(name: str, account: str) -> None:
 @click.argument("name")
 def remove_user(name: str) -> None:
     """Remove the user NAME; its next request is refused."""
-    settings = _settings()
-    if not _run(_remove_user(settings, name)):
-        _fail(f"there is no user {name}")
+    settings = load_settings()
+    if not run(_remove_user(settings, name)):
+        fail(f"there is no user {name}")
     click.echo(f"{name} is removed")
 
 
 @user.command("list")
 def list_users() -> None:
     """List all users with their accounts."""
-    for name, account in _run(_users(_settings())).items():
+    for name, account in run(_users(load_settings())).items():
         click.echo(f"{name} {account}")
 
 
@@ -194,12 +184,12 @@ def import_numbers(account: str, file: Path) -> None:
     try:
         rows = numbers_file.read(file)
     except NumbersFileError as error:
-        _fail(f"{error}\nnothing was changed")
+        fail(f"{error}\nnothing was changed")
     except OSError as error:
-        _fail(f"{file}: {error.strerror}")
-    settings = _settings()
+        fail(f"{file}: {error.strerror}")
+    settings = load_settings()
     with click.progressbar(length=len(rows), label="numbers", file=sys.stderr) as bar:
-        report = _run(_import_numbers(settings, account, rows, bar.update))
+        report = run(_import_numbers(settings, account, rows, bar.update))
     for line, fault in report.refused:
         click.echo(f"{file}:{line}: {fault}", err=True)
     click.echo(
@@ -215,12 +205,12 @@ def import_numbers(account: str, file: Path) -> None:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def export_numbers(account: str, file: Path) -> None:
     """Write all numbers in use to FILE: YAML if it ends in .yaml, else CSV. An import takes it as it is."""
-    in_use = _run(_numbers_in_use(_settings(), account))
+    in_use = run(_numbers_in_use(load_settings(), account))
     bodies = [{"phoneNumber": number.removeprefix("+"), **wire.show(parts)} for number, parts in in_use.items()]
     try:
         _write(file, numbers_file.write(bodies, as_yaml=numbers_file.is_yaml(file)))
     except OSError as error:
-        _fail(f"{file}: {error.strerror}")
+        fail(f"{file}: {error.strerror}")
     click.echo(f"{len(bodies)} numbers")
 
 
@@ -232,9 +222,9 @@ def export_numbers(account: str, file: Path) -> None:
 def erase(account: str, tracking_id: str, session_id: str, caller: str) -> None:
     """Forget a visitor, a session or a caller: leases, visits, events of calls. Records of calls then name nobody."""
     if sum(bool(value) for value in (tracking_id, session_id, caller)) != 1:
-        _fail("exactly one of --tracking-id, --session-id, --caller is needed")
-    settings = _settings()
-    receipt = _run(_erase(settings, account, tracking_id, session_id, caller))
+        fail("exactly one of --tracking-id, --session-id, --caller is needed")
+    settings = load_settings()
+    receipt = run(_erase(settings, account, tracking_id, session_id, caller))
     for name, count in asdict(receipt).items():
         click.echo(f"{name}: {count}")
 
@@ -256,10 +246,10 @@ def rotate_keys() -> None:
 
     It may be interrupted, and run again; the gateways go on meanwhile. Exit status 1 if a secret cannot be opened.
     """
-    settings = _settings()
+    settings = load_settings()
     if not settings.store_keys:
-        _fail("EDGEPROXY_STORE_KEYS is not set: there is no key to seal with")
-    before = _run(_rotate(settings))
+        fail("EDGEPROXY_STORE_KEYS is not set: there is no key to seal with")
+    before = run(_rotate(settings))
     click.echo(
         f"{before.counts['plain']} that were plain and {before.counts['older']} under an older key are sealed with "
         f"the first key, {before.counts['first']} were"
@@ -267,33 +257,6 @@ def rotate_keys() -> None:
     for place in before.shut:
         click.echo(str(SealError(place)), err=True)
     if before.shut:
-        sys.exit(1)
-
-
-@main.command()
-def check() -> None:
-    """Tell whether settings, store, functions and time are right; exit status 1 if not."""
-    settings = _settings()
-    click.echo("settings: good")
-    servers, secrets = _run(_facts(settings))
-    wrong = 0
-    for server in servers:
-        place = f"store {server.place}" if server.place else "store"
-        click.echo(f"{place}: {server.product}")
-        if not server.durable:
-            click.echo(f"{place}: keeps no append-only file; what it holds is gone when it stops")
-        for name, loaded in server.functions.items():
-            click.echo(f"{place}: functions {name}: {'loaded' if loaded else 'not loaded yet; serve loads them'}")
-        for name in server.others:
-            click.echo(f"{place}: functions {name}: another release's (FUNCTION DELETE {name} once that is gone)")
-        apart_ms = abs(round(server.ahead_ms))
-        wrong += apart_ms > _SKEW_MOST_MS
-        click.echo(f"{place}: its clock is {apart_ms} ms from this host's{', TOO FAR' * (apart_ms > _SKEW_MOST_MS)}")
-    click.echo("secrets: " + ", ".join(f"{secrets.counts[how]} {text}" for how, text in _STANDINGS.items()))
-    for secret in secrets.shut:
-        click.echo(f"secrets: {SealError(secret)}")
-    wrong += bool(secrets.shut)
-    if wrong:
         sys.exit(1)
 
 
@@ -314,38 +277,10 @@ def _write(file: Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
+main.add_command(check)
 main.add_command(export)
 main.add_command(simulate)
 main.add_command(pool)
-
-
-def _settings(**overrides: Any) -> Settings:
-    try:
-        return settings_module.load(**overrides)
-    except SettingsError as error:
-        _fail(str(error))
-
-
-def _store_url(settings: Settings) -> str:
-    if settings.store_url is not None:
-        return settings.store_url.get_secret_value()
-    url = EmbeddedStore.running_url(_embedded_directory(settings))
-    if url is None:
-        _fail("EDGEPROXY_STORE_URL is not set, and no embedded store runs (start it with: edgeproxy serve)")
-    return url
-
-
-def _store(settings: Settings) -> Store:
-    return _opens(settings, _store_url(settings))
-
-
-def _opens(settings: Settings, url: str) -> Store:
-    """The store at that URL, with the keys that open its secrets."""
-    return Store(url, seal=Seal(settings.store_keys))
-
-
-def _embedded_directory(settings: Settings) -> Path:
-    return settings.data_dir / "store"
 
 
 @contextlib.contextmanager
@@ -354,48 +289,12 @@ def _embedded(directory: Path) -> Any:
         with EmbeddedStore(directory) as embedded:
             yield embedded
     except EmbeddedStoreError as error:
-        _fail(str(error))
-
-
-def _run(work: Any) -> Any:
-    try:
-        return asyncio.run(work)
-    except (RedisError, OSError) as error:
-        _fail(f"the store cannot be used: {error}")
-    except (StoreError, SealError) as error:
-        _fail(str(error))
-    except Fault as fault:
-        _fail(f"the store cannot be used: {fault.text}")
-    except RefusedError as refused:
-        _fail(f"the store refused a change: {refused.why}")
-    except NotDurableError:
-        _fail(
-            "a change was made, and is not known to be safe on disk, or on as many replicas as "
-            "EDGEPROXY_DURABLE_REPLICAS says; the same command can be run again"
-        )
-    except UncertainError:
-        _fail("the store did not tell whether a change was made; the same command can be run again")
-
-
-@contextlib.contextmanager
-def _audited(
-    what: str, *, account: str | None = None, record: str | None = None, fields: Iterable[str] = ()
-) -> Iterator[audit.Write]:
-    """A context in which a command makes one write, with its line of the audit."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # which Python raises depends on its version
-        user = str(os.getuid())
-    with (
-        telemetry.audit_to_stderr(),
-        audit.write(what, who=f"command:{user}", account=account, record=record, fields=fields) as write,
-    ):
-        yield write
+        fail(str(error))
 
 
 async def _prepare(settings: Settings, url: str, accounts: AccountFile | None) -> None:
     """Put functions, and accounts if given, into an embedded store, which no other release shares."""
-    async with _opens(settings, url) as store:
+    async with store_at(settings, url) as store:
         await store.load_functions(alone=True)
         if accounts is not None:
             await inventory.apply(store, await inventory.compare(store, accounts))
@@ -403,10 +302,10 @@ async def _prepare(settings: Settings, url: str, accounts: AccountFile | None) -
 
 
 async def _load(settings: Settings, accounts: AccountFile, dry_run: bool) -> list[inventory.Change]:
-    async with _store(settings) as store:
+    async with store_of(settings) as store:
         if dry_run:
             return await inventory.compare(store, accounts)
-        with _audited("accounts.load", account=",".join(accounts.accounts)) as write:
+        with audited("accounts.load", account=",".join(accounts.accounts)) as write:
             changes = await inventory.compare(store, accounts)
             write.account = ",".join(change.account for change in changes) or None
             write.fields = {name for change in changes for name in change.names()}
@@ -422,21 +321,21 @@ async def _load(settings: Settings, accounts: AccountFile, dry_run: bool) -> lis
 
 
 async def _users(settings: Settings) -> dict[str, str]:
-    async with _store(settings) as store:
+    async with store_of(settings) as store:
         return await Partner(store).users()
 
 
 async def _save_user(settings: Settings, name: str, user: User) -> None:
-    async with _store(settings) as store:
-        with _audited("users.add", account=user.account, record=name, fields=("account", "password")):
-            await _account(store, user.account)
+    async with store_of(settings) as store:
+        with audited("users.add", account=user.account, record=name, fields=("account", "password")):
+            await known_account(store, user.account)
             await Partner(store).save_user(name, user)
             await Functions(store, settings.durable_replicas).flush(keys.USERS)
 
 
 async def _remove_user(settings: Settings, name: str) -> bool:
-    async with _store(settings) as store:
-        with _audited("users.remove", record=name) as write:
+    async with store_of(settings) as store:
+        with audited("users.remove", record=name) as write:
             removed = await Partner(store).remove_user(name)
             write.refused = not removed
             await Functions(store, settings.durable_replicas).flush(keys.USERS)
@@ -447,32 +346,25 @@ async def _import_numbers(
     settings: Settings, account_name: str, rows: list[numbers_file.Row], done: Callable[[int], object]
 ) -> numbers_file.Report:
     parts = {name for row in rows if row.change is not None for name in row.change.parts()}
-    async with _store(settings) as store:
-        with _audited("numbers.import", account=account_name, fields=parts) as write:
+    async with store_of(settings) as store:
+        with audited("numbers.import", account=account_name, fields=parts) as write:
             await store.load_functions()
-            account = await _account(store, account_name)
+            account = await known_account(store, account_name)
             report = await numbers_file.bring_in(store, account, rows, done, replicas=settings.durable_replicas)
             write.refused = len(report.refused) == len(rows) > 0
         return report
 
 
 async def _numbers_in_use(settings: Settings, account_name: str) -> dict[str, Any]:
-    async with _store(settings) as store:
-        return await Static(store).in_use(await _account(store, account_name))
-
-
-async def _account(store: Store, name: str) -> Account:
-    account = await store.account(name, time.monotonic() + _PATIENCE_S)
-    if account is None:
-        raise StoreError(f"there is no account {name}")
-    return account
+    async with store_of(settings) as store:
+        return await Static(store).in_use(await known_account(store, account_name))
 
 
 async def _erase(settings: Settings, account_name: str, tracking_id: str, session_id: str, caller: str) -> Receipt:
     named = {"trackingId": tracking_id, "sessionId": session_id, "caller": caller}
-    async with _store(settings) as store:
-        with _audited("calls.erase", account=account_name, fields=[name for name, value in named.items() if value]):
-            account = await _account(store, account_name)
+    async with store_of(settings) as store:
+        with audited("calls.erase", account=account_name, fields=[name for name, value in named.items() if value]):
+            account = await known_account(store, account_name)
             number = read_number(caller, account.region) if caller else ""
             if number is None:
                 raise StoreError(f"--caller: {caller!r} is not a phone number")
@@ -481,16 +373,11 @@ async def _erase(settings: Settings, account_name: str, tracking_id: str, sessio
 
 
 async def _rotate(settings: Settings) -> Tally:
-    async with _store(settings) as store:
-        with _audited("keys.rotate"):
+    async with store_of(settings) as store:
+        with audited("keys.rotate"):
             before = await rotation.rotate(store)
             await Functions(store, settings.durable_replicas).flush(*before.keys)
         return before
-
-
-async def _facts(settings: Settings) -> tuple[list[ServerFacts], Tally]:
-    async with _store(settings) as store:
-        return await store.facts(), await rotation.survey(store)
 
 
 def _supervise(
@@ -502,7 +389,7 @@ def _supervise(
     try:
         supervisor = Supervisor(settings, store_url, embedded)
     except OSError as error:
-        _fail(f"cannot listen on ports {settings.port} and {settings.manage_port}: {error.strerror}")
+        fail(f"cannot listen on ports {settings.port} and {settings.manage_port}: {error.strerror}")
     edge = f"http://{_reachable(settings.host)}:{supervisor.edge_port}"
     scheme = "http" if settings.manage_tls() is None else "https"
     manage = f"{scheme}://{_reachable(settings.manage_host)}:{supervisor.manage_port}"
@@ -543,8 +430,3 @@ def _example(edge: str) -> str:
     )
     signed = signature.sign(body, b"freespee")
     return f"curl -sS {edge}/api -H 'X-SIGN: {signed}' -d {shlex.quote(body.decode())}"
-
-
-def _fail(text: str) -> NoReturn:
-    click.echo(text, err=True)
-    sys.exit(1)

@@ -13,20 +13,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NoReturn, Protocol, Self
+from typing import IO, Any, Protocol, Self
 
 import click
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from edgeproxy import settings as settings_module
 from edgeproxy.account_file import Duration
+from edgeproxy.commands import fail, load_settings, store_of
 from edgeproxy.errors import Fault
-from edgeproxy.settings import Settings, SettingsError
-from edgeproxy.store import Store, StoreError, streams
+from edgeproxy.settings import Settings
+from edgeproxy.store import StoreError, streams
 from edgeproxy.store.calls import Calls
-from edgeproxy.store.embedded import EmbeddedStore
-from edgeproxy.store.sealing import Seal
 
 _PATIENCE_S = 5
 _ROW_GROUP_BYTES = 32 * 1024 * 1024  # of Arrow's memory: a row group is written when it has so many
@@ -130,18 +128,18 @@ def export(account: str, what: str, begin: When, end: When, file: Path) -> None:
     """
     writer = _writer(file, what)
     try:
-        counts = asyncio.run(_export(settings_module.load(), account, what, (begin, end), file, writer))
+        counts = asyncio.run(_export(load_settings(), account, what, (begin, end), file, writer))
     except asyncio.CancelledError:
         click.echo("ended before all was written", err=True)
         sys.exit(128 + signal.SIGTERM)
-    except (ExportError, SettingsError, StoreError) as error:
-        _fail(str(error))
+    except (ExportError, StoreError) as error:
+        fail(str(error))
     except Fault as fault:
-        _fail(f"the store cannot be used: {fault.text}")
+        fail(f"the store cannot be used: {fault.text}")
     except OSError as error:
         if error.errno == errno.EPIPE:
             raise  # whoever read standard output has enough; click ends quietly
-        _fail(f"{file}: {error.strerror or error}")
+        fail(f"{file}: {error.strerror or error}")
     told = " and ".join(f"{count} {_NAMES[kind][count != 1]}" for kind, count in counts.items())
     click.echo(told, err=_is_stdout(file))
 
@@ -156,7 +154,7 @@ async def _export(
     # Ended by a signal, it clears away what it began; asyncio sees to SIGINT in the same way.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _this_task().cancel)
     counts: dict[str, int] = {}
-    async with Store(_store_url(settings), seal=Seal(settings.store_keys)) as store:
+    async with store_of(settings) as store:
         known = await store.account(account, time.monotonic() + _PATIENCE_S)
         if known is None:
             raise ExportError(f"there is no account {account}")
@@ -352,20 +350,3 @@ def _written_whole(file: Path) -> Iterator[IO[bytes]]:
         beside.replace(file)
     finally:
         beside.unlink(missing_ok=True)
-
-
-# The command's surroundings -------------------------------------------------------------------------------------------
-
-
-def _store_url(settings: Settings) -> str:
-    if settings.store_url is not None:
-        return settings.store_url.get_secret_value()
-    url = EmbeddedStore.running_url(settings.data_dir / "store")
-    if url is None:
-        raise ExportError("EDGEPROXY_STORE_URL is not set, and no embedded store runs (start it with: edgeproxy serve)")
-    return url
-
-
-def _fail(text: str) -> NoReturn:
-    click.echo(text, err=True)
-    sys.exit(1)

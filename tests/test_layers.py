@@ -33,6 +33,7 @@ LEVELS = {
     "edgeproxy.app": 4,
     "edgeproxy.demo": 4,
     "edgeproxy.supervisor": 4.5,
+    "edgeproxy.commands": 4.4,
     "edgeproxy.simulate": 4.5,
     "edgeproxy.export": 4.5,
     "edgeproxy.cli": 5,
@@ -75,7 +76,7 @@ def test_imports_point_down(path: Path) -> None:
 @pytest.mark.parametrize(
     ("library", "rooms"),
     [
-        ("redis", {"edgeproxy.store", "edgeproxy.app", "edgeproxy.simulate", "edgeproxy.cli"}),
+        ("redis", {"edgeproxy.store", "edgeproxy.app", "edgeproxy.simulate", "edgeproxy.commands"}),
         (
             "aiohttp",
             {

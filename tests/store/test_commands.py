@@ -8,7 +8,7 @@ from typing import Any
 import click.testing
 import pytest
 
-from edgeproxy import cli
+from edgeproxy import cli, commands
 from edgeproxy.store import functions, keys
 from edgeproxy.store.functions import NotDurableError, RefusedError, UncertainError
 from edgeproxy.store.sealing import new_key
@@ -92,7 +92,7 @@ def test_a_failure_of_the_store_is_told_in_a_line(
         raise error
 
     with pytest.raises(SystemExit) as exit_:
-        cli._run(fails())
+        commands.run(fails())
     assert exit_.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert text in line
