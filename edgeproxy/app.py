@@ -153,9 +153,7 @@ class Gateway:
         most = places(self._settings)
         port = functools.partial(Port, settings=self._settings, most=most, counts=self._counts, logger=_http_log)
         loop = asyncio.get_running_loop()
-        edge_listener = await loop.create_server(
-            port(edge, lingering_time=_LINGER_S, auto_decompress=False), sock=self._edge
-        )
+        edge_listener = await loop.create_server(port(edge, lingering_time=_LINGER_S), sock=self._edge)
         tls = self._settings.manage_tls()
         manage_listener = await loop.create_server(
             port(cast("web.Server", manage.server)),

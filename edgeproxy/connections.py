@@ -52,7 +52,10 @@ class Port:
         self.counts = counts
         self._server = server
         self._most = most
-        self._options = options | {"keepalive_timeout": settings.keepalive_s, "access_log": None}
+        # Whoever reads a body inflates it, once it is known who sent it: aiohttp would begin with the first byte.
+        self._options = options | {
+            "keepalive_timeout": settings.keepalive_s, "access_log": None, "auto_decompress": False,
+        }  # fmt: skip
         self._loop = asyncio.get_running_loop()
         self._silent: OrderedDict[Connection, None] = OrderedDict()  # by their opening
         self._asking: OrderedDict[Connection, None] = OrderedDict()  # by their last request

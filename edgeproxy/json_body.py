@@ -3,13 +3,22 @@
 import asyncio
 import json
 import math
+import zlib
 from typing import Any, NoReturn, Protocol
 
 _SHOWN_MOST = 64  # characters of a key that an error shows
+_GZIP_WINDOW = zlib.MAX_WBITS + 16  # zlib's way to ask for gzip's frame
 
 
 class MalformedError(Exception):
     """The body is too large or too late, or no JSON object; the text tells the client."""
+
+
+class CodingError(Exception):
+    """The body is in a coding that is not read (HTTP 415); the text tells the client."""
+
+    def __init__(self) -> None:
+        super().__init__("the body's Content-Encoding is not taken: it may be gzip or deflate")
 
 
 class Stream(Protocol):
@@ -38,6 +47,36 @@ async def receive(stream: Stream, length: int | None, most: int, within_s: float
     except OSError:  # the client has left
         raise MalformedError("the body did not arrive whole") from None
     raise MalformedError(f"the body is larger than {most} bytes")
+
+
+def inflate(body: bytes, coding: str, most: int) -> bytes:
+    """The body as it was before it was coded, of at most `most` bytes; of a larger one, only what tells so is inflated.
+
+    `coding` is `Content-Encoding`, empty where there is none. A body is one stream of gzip or deflate, nothing more.
+
+    Raises:
+        CodingError: another coding, or several.
+        MalformedError: it is larger, or broken.
+    """
+    match coding.strip().lower():
+        case "" | "identity":
+            return body
+        case "gzip" | "x-gzip":
+            window = _GZIP_WINDOW
+        case "deflate":  # with zlib's frame or, as some clients read the name, without it
+            window = zlib.MAX_WBITS if body[:1] and body[0] & 15 == zlib.DEFLATED else -zlib.MAX_WBITS
+        case _:
+            raise CodingError
+    decoder = zlib.decompressobj(window)
+    try:
+        content = decoder.decompress(body, most + 1)
+    except zlib.error:
+        raise MalformedError("the body is not in the encoding that it announces") from None
+    if len(content) > most:
+        raise MalformedError(f"the body is larger than {most} bytes")
+    if not decoder.eof or decoder.unused_data:
+        raise MalformedError("the body is not in the encoding that it announces")
+    return content
 
 
 def read_object(body: bytes) -> dict[str, Any]:

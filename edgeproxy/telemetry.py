@@ -31,10 +31,10 @@ STORE_FAULTS = (
 LATENCY_MS = (1, 2, 3, 5, 7.5, 10, 15, 20, 30, 40, 50, 60, 100)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
-PARTNER_STATUSES = (200, 400, 401, 403, 404, 405, 500, 501, 503)  # all that the partner API answers with
+PARTNER_STATUSES = (200, 400, 401, 403, 404, 405, 415, 500, 501, 503)  # all that the partner API answers with
 
-STATIC_STATUSES = (200, 400, 401, 403, 404, 405, 409, 429, 500)  # and the static numbers API
-CALLS_STATUSES = (200, 400, 401, 404, 405, 429, 500, 503)  # and the calls API
+STATIC_STATUSES = (200, 400, 401, 403, 404, 405, 409, 415, 429, 500)  # and the static numbers API
+CALLS_STATUSES = (200, 400, 401, 404, 405, 415, 429, 500, 503)  # and the calls API
 
 REFUSALS = ("broken", "large_head", "slow_head", "slow_reader", "idle", "too_many")  # why connections are closed
 

@@ -18,7 +18,7 @@ from edgeproxy.calls import attribution
 from edgeproxy.calls.attribution import Found, Match, Route
 from edgeproxy.client_ip import Client, ClientIP
 from edgeproxy.errors import Fault
-from edgeproxy.json_body import MalformedError, read_object, receive
+from edgeproxy.json_body import CodingError, MalformedError, inflate, read_object, receive
 from edgeproxy.model import Account, read_number
 from edgeproxy.settings import Settings
 from edgeproxy.store import Store
@@ -250,6 +250,7 @@ class CallsAPI:
             body = await receive(request.content, request.content_length, BODY_MOST, _BODY_S)
             # After the body, lest a token serve that is revoked while the rest of it is held back.
             bearer = await self._authenticate(request, client.counted)
+            body = inflate(body, ",".join(request.headers.getall(hdrs.CONTENT_ENCODING, ())), BODY_MOST)
             status, tree = 200, await work(bearer, client, request.query if request.method == hdrs.METH_GET else body)
         except _Refusal as refusal:
             status, tree = refusal.status, {"errors": list(refusal.errors)}
@@ -258,7 +259,9 @@ class CallsAPI:
         except MalformedError as malformed:
             status, tree = 400, {"errors": [str(malformed)]}
         except web.RequestPayloadError:
-            status, tree = 400, {"errors": ["the body is not in the encoding that it announces"]}
+            status, tree = 400, {"errors": ["the body is broken"]}
+        except CodingError as coding:
+            status, tree = 415, {"errors": [str(coding)]}
         except NotDurableError:
             status, tree = 503, {"errors": ["taken in, but not known to be safe on disk: send it again"]}
         except UncertainError:

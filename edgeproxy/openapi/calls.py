@@ -67,6 +67,7 @@ _ERRORS = {
     "400": "The body is no JSON object, or a field or parameter is missing, unknown or wrong; all are told at once.",
     "401": "`Access-Token` is missing or unknown.",
     "404": "The number is not in the account's inventory, and nobody was shown it.",
+    "415": "The body's `Content-Encoding` is another one than gzip or deflate.",
     "429": "Too many bad access tokens from this address.",
     "500": "A fault of ours.",
     "503": "The store does not answer, it is not known whether this is safe on disk, or others change the same call at "
@@ -140,7 +141,7 @@ def _operation(name: str, summary: str, answer: str, success: str) -> Tree:
 def _body(model: type[BaseModel]) -> Tree:
     return {
         "required": True,
-        "description": f"A JSON object of at most {handler.BODY_MOST} bytes.",
+        "description": f"A JSON object of at most {handler.BODY_MOST} bytes; it may be coded by gzip or deflate.",
         "content": {JSON: {"schema": ref("schemas", _name(model))}},
     }
 

@@ -152,6 +152,7 @@ _ERRORS = {
     "too many logins from this address have failed.",
     "404": "There is no such record, resource, version or format.",
     "405": "The resource does not have this method.",
+    "415": "The body's `Content-Encoding` is another one than gzip or deflate.",
     "500": "A fault of ours.",
     "501": "The method is not implemented.",
     "503": "The store does not answer, or it is not known whether a change is safe on disk.",

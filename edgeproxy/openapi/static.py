@@ -101,6 +101,7 @@ _ERRORS = {
     "403": ("FORBIDDEN", "`SiteId` is missing, or not the access token's."),
     "404": ("NOT_FOUND", "A number is none of the site's, or it is listed and serves a pool or a source."),
     "409": ("CONFLICT", "The number is in another state than the method needs: free, or in use."),
+    "415": ("UNSUPPORTED_MEDIA_TYPE", "The body's `Content-Encoding` is another one than gzip or deflate."),
     "429": (
         "TOO_MANY_REQUESTS",
         "The limit of requests per second, the day's budget of points (which `RateLimit` comes with), or too many bad "
@@ -133,7 +134,7 @@ def _operation(method: str) -> Tree:
         ],
         "requestBody": {
             "required": True,
-            "description": f"A JSON object of at most {wire.BODY_MOST} bytes.",
+            "description": f"A JSON object of at most {wire.BODY_MOST} bytes; it may be coded by gzip or deflate.",
             "content": {JSON: {"schema": ref("schemas", _name(model))}},
         },
         "responses": {

@@ -331,6 +331,12 @@ async def _body(request: web.Request, method: str) -> list[tuple[str, Any]]:
         raise Refusal(400, f"the body did not arrive within {_BODY_S} s") from None
     except web.RequestPayloadError:
         raise Refusal(400, "the body is broken") from None
+    try:
+        content = json_body.inflate(content, ",".join(request.headers.getall(hdrs.CONTENT_ENCODING, ())), BODY_MOST)
+    except json_body.CodingError as coding:
+        raise Refusal(415, str(coding)) from None
+    except json_body.MalformedError as malformed:
+        raise Refusal(400, str(malformed)) from None
     if not content:
         return []
     kind = request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()

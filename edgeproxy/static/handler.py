@@ -13,7 +13,7 @@ from edgeproxy import audit
 from edgeproxy.access import ACCESS_TOKEN, SHUT_OUT_S, Access, Bearer, ShutOutError, UnknownTokenError
 from edgeproxy.client_ip import ClientIP
 from edgeproxy.errors import Fault
-from edgeproxy.json_body import receive
+from edgeproxy.json_body import CodingError, inflate, receive
 from edgeproxy.model import Account, rate_limits
 from edgeproxy.settings import Settings
 from edgeproxy.static import wire
@@ -31,7 +31,7 @@ _SITE_ID = "SiteId"
 _BODY_S = 10  # that a body may take to arrive
 _CODES = {
     400: "VALIDATION_ERROR", 401: "UNAUTHORIZED", 403: "FORBIDDEN", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED",
-    409: "CONFLICT", 429: "TOO_MANY_REQUESTS", 500: "INTERNAL_ERROR",
+    409: "CONFLICT", 415: "UNSUPPORTED_MEDIA_TYPE", 429: "TOO_MANY_REQUESTS", 500: "INTERNAL_ERROR",
 }  # fmt: skip
 
 
@@ -84,7 +84,8 @@ class StaticAPI:
         # After the body, lest a token serve that is revoked while the rest of it is held back.
         bearer = await self._authenticate(request, ip)
         account = call.account = bearer.account
-        tree = wire.parse(body)
+        coding = ",".join(request.headers.getall(hdrs.CONTENT_ENCODING, ()))
+        tree = wire.parse(inflate(body, coding, wire.BODY_MOST))
         if method == "list":
             numbers = wire.check_many(tree).phone_numbers
             await self._admit(call, account, ip)
@@ -144,7 +145,9 @@ class StaticAPI:
         except wire.MalformedError as malformed:
             response = _refuse(_Refusal(400, str(malformed)))
         except web.RequestPayloadError:
-            response = _refuse(_Refusal(400, "the body is not in the encoding that it announces"))
+            response = _refuse(_Refusal(400, "the body is broken"))
+        except CodingError as coding:
+            response = _refuse(_Refusal(415, str(coding)))
         except wire.InvalidError as invalid:
             response = _refuse(_Refusal(400, "the request is not valid", violations=invalid.violations))
         except RefusedError as refused:

@@ -1,7 +1,9 @@
 """What the static numbers API and the calls API have in common: bodies within bounds, and access tokens."""
 
 import asyncio
+import gzip
 import io
+import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -90,6 +92,77 @@ async def test_a_body_that_is_late_is_refused(edge: Edge, api: Api, monkeypatch:
 async def test_a_body_that_is_not_in_its_encoding_is_refused(edge: Edge, api: Api) -> None:
     status, answer = await post(edge, api, b"no gzip", **{"Content-Encoding": "gzip"})
     assert (status, api.error(answer)) == (400, "the body is not in the encoding that it announces")
+
+
+@apis
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+async def test_a_packed_body_is_taken_within_the_body_s_limit(edge: Edge, api: Api, coding: str) -> None:
+    pack = gzip.compress if coding == "gzip" else zlib.compress
+    body = orjson.dumps(api.body)
+    status, answer = await post(edge, api, pack(body.ljust(api.most + 1)), **{"Content-Encoding": coding})
+    assert (status, api.error(answer)) == (400, f"the body is larger than {api.most} bytes")
+    assert (await post(edge, api, pack(body.ljust(api.most)), **{"Content-Encoding": coding}))[0] == 200
+
+
+@apis
+async def test_a_body_in_another_coding_is_refused(edge: Edge, api: Api) -> None:
+    status, answer = await post(edge, api, b"?", **{"Content-Encoding": "br"})
+    assert (status, api.error(answer)) == (415, "the body's Content-Encoding is not taken: it may be gzip or deflate")
+
+
+@pytest.fixture
+def inflated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How much each body that began to be inflated gave."""
+    begin, given = zlib.decompressobj, list[int]()
+
+    class Decoder:
+        def __init__(self, window: int = zlib.MAX_WBITS) -> None:
+            self._decoder = begin(window)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._decoder, name)
+
+        def decompress(self, data: bytes, most: int = 0) -> bytes:
+            content = self._decoder.decompress(data, most)
+            given.append(len(content))
+            return content
+
+    monkeypatch.setattr(zlib, "decompressobj", Decoder)
+    return given
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/nowhere", 404),
+        ("/healthz", 405),
+        ("/docs", 405),
+        (static.PATH + "update", 401),
+        (static.PATH + "nothing", 404),
+        (calls.PATH, 401),
+        ("/calls/erase", 401),
+        ("/2.4.9/sources", 401),
+        ("/2.4.9/customers/1/voicemail_greetings", 401),
+    ],
+)
+async def test_nothing_is_inflated_before_access_is_proved(
+    store_url: str, inflated: list[int], path: str, status: int
+) -> None:
+    bomb = gzip.compress(bytes(20_000_000))  # 20 kB
+    async with serving(store_url, allow_plain_http=True) as edge:
+        head = {"Content-Encoding": "gzip", "Access-Token": "bad-token"}
+        async with edge.client.post(edge.manage + path, data=bomb[:16_000], headers=head) as response:
+            assert response.status == status
+    assert not inflated
+
+
+@apis
+async def test_what_is_left_of_a_refused_body_is_never_inflated(edge: Edge, api: Api, inflated: list[int]) -> None:
+    bomb = gzip.compress(bytes(1000 * api.most))[: api.most]
+    assert (await post(edge, api, bomb, **{"Content-Encoding": "gzip"}))[0] == 400
+    assert inflated == [api.most + 1]
+    assert (await post(edge, api, io.BytesIO(bomb.ljust(100 * api.most)), **{"Content-Encoding": "gzip"}))[0] == 400
+    assert inflated == [api.most + 1]  # of a body that is too large as it comes, nothing is
 
 
 @apis

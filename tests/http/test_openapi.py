@@ -120,7 +120,7 @@ def test_an_operation_takes_its_fields(operation: Operation, path: str) -> None:
             }
         assert tree["requestBody"]["required"] == any(fields[name] for name in fields.keys() - in_path)
     assert parameters == expected
-    assert set(tree["responses"]) == {"200", "400", "401", "403", "404", "405", "500", "501", "503"}
+    assert set(tree["responses"]) == {"200", "400", "401", "403", "404", "405", "415", "500", "501", "503"}
     assert tree["security"] == [{"digest": []}]
 
 
@@ -445,7 +445,7 @@ def test_a_static_method_is_as_the_gateway_has_it() -> None:
         assert [(parameter["in"], parameter["name"], parameter["required"]) for parameter in tree["parameters"]] == [
             ("header", static_handler._SITE_ID, True)
         ]
-        assert tree["responses"].keys() - {"409"} == {"200", "400", "401", "403", "404", "429", "500"}
+        assert tree["responses"].keys() - {"409"} == {"200", "400", "401", "403", "404", "415", "429", "500"}
         assert str(static_wire.BODY_MOST) in tree["requestBody"]["description"]
 
 
@@ -707,7 +707,7 @@ def test_the_operations_of_calls_are_as_the_gateway_has_them() -> None:
         tree = DOCUMENT["paths"][path][method]
         assert tree["security"] == [{"accessToken": []}]
         missing = {"404"} if path == "/calls/lookup" else set()
-        assert tree["responses"].keys() == {"200", "400", "401", "429", "500", "503"} | missing
+        assert tree["responses"].keys() == {"200", "400", "401", "415", "429", "500", "503"} | missing
         if method == "post":
             assert str(calls_handler.BODY_MOST) in tree["requestBody"]["description"]
     scheme = DOCUMENT["components"]["securitySchemes"]["accessToken"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from yarl import URL
 
 from edgeproxy import demo
 from edgeproxy.partner import digest
+from edgeproxy.partner.handler import BODY_MOST
 from edgeproxy.partner.resources import OPERATIONS
 from edgeproxy.store import Store
 from edgeproxy.store.embedded import EmbeddedStore
@@ -713,3 +715,14 @@ async def test_nothing_secret_is_logged(api: Api, caplog: pytest.LogCaptureFixtu
         *(digest.ha1(a, demo.USER, digest.REALM, demo.PASSWORD) for a in digest.OFFERED),
     ):
         assert secret not in caplog.text
+
+
+async def test_a_packed_body_is_taken_within_the_body_s_limit(api: Api) -> None:
+    form = b"name=B%C3%BCro&custnr=7"
+    headers = FORM | {"Content-Encoding": "gzip"}
+    (made,) = (await api.good("POST", "customers", gzip.compress(form), headers))["customers"]
+    assert made["name"] == "Büro"
+    bomb = gzip.compress(form + bytes(2 * BODY_MOST))
+    status, tree = await api.call("POST", "customers", bomb, headers)
+    assert (status, tree) == (400, {"errors": [f"the body is larger than {BODY_MOST} bytes"]})
+    assert (await api.call("POST", "customers", b"?", FORM | {"Content-Encoding": "br"}))[0] == 415

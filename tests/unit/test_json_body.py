@@ -1,10 +1,13 @@
 """JSON bodies: received within bounds, and read so that no two readers could understand them differently."""
 
 import asyncio
+import gzip
+import tracemalloc
+import zlib
 
 import pytest
 
-from edgeproxy.json_body import MalformedError, read_object, receive
+from edgeproxy.json_body import CodingError, MalformedError, inflate, read_object, receive
 
 
 class Pieces:
@@ -99,3 +102,50 @@ async def test_of_a_body_that_is_too_large_no_more_is_read_than_tells_so() -> No
 async def test_a_body_that_is_late_is_told() -> None:
     with pytest.raises(MalformedError, match=r"did not arrive within 0\.05 s"):
         await receive(Pieces(b"a", late=True), None, 3, 0.05)
+
+
+# Codings -----------------------------------------------------------------------------------------------------------
+
+RAW = zlib.compressobj(wbits=-15)
+CODED = {
+    "gzip": gzip.compress(b"{}" * 50),
+    "x-gzip": gzip.compress(b"{}" * 50),
+    " GZip ": gzip.compress(b"{}" * 50),
+    "deflate": zlib.compress(b"{}" * 50),
+    "Deflate": RAW.compress(b"{}" * 50) + RAW.flush(),
+    "identity": b"{}" * 50,
+    "": b"{}" * 50,
+}
+
+
+@pytest.mark.parametrize("coding", CODED)
+def test_a_coded_body_is_read(coding: str) -> None:
+    assert inflate(CODED[coding], coding, 100) == b"{}" * 50
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "Deflate"])
+def test_no_more_is_inflated_than_a_body_may_hold(coding: str) -> None:
+    with pytest.raises(MalformedError, match="larger than 99 bytes"):
+        inflate(CODED[coding], coding, 99)
+    bomb = (gzip.compress if coding == "gzip" else zlib.compress)(bytes(10**8))
+    tracemalloc.start()
+    with pytest.raises(MalformedError, match="larger than 65536 bytes"):
+        inflate(bomb, coding.lower(), 65_536)
+    assert tracemalloc.get_traced_memory()[1] < 300_000
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "compress", "gzip, gzip", "gzip,deflate", "chunked", "?"])
+def test_another_coding_is_not_taken(coding: str) -> None:
+    with pytest.raises(CodingError):
+        inflate(b"{}", coding, 100)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{}", CODED["gzip"][:-1], CODED["gzip"][:-9] + bytes(9), CODED["gzip"] + b"{}", CODED["gzip"] * 2],
+    ids=["nothing", "plain", "cut off", "a wrong sum", "something behind", "a second stream"],
+)
+def test_a_body_that_is_not_one_whole_stream_is_refused(body: bytes) -> None:
+    with pytest.raises(MalformedError, match="not in the encoding"):
+        inflate(body, "gzip", 1000)
