@@ -18,8 +18,9 @@ from rich.table import Table
 from benchmarks import machine, peers, workload
 from benchmarks.load import Spread
 from benchmarks.workload import Target
+from edgeproxy.accounts.number import read_number, show_number
 from edgeproxy.client_ip import ClientIP
-from edgeproxy.model import Account, read_number, show_number
+from edgeproxy.model import Account
 from edgeproxy.resolve import signature, wire
 from edgeproxy.settings import Settings
 from edgeproxy.store import Ask, Store, keys
@@ -89,10 +90,10 @@ def _rooms(target: Target, account: Account) -> dict[str, Callable[[], object]]:
         "wire.parse + wire.check": lambda: wire.check(wire.parse(body)),
         "signature.verify": lambda: signature.verify(body, signed, secrets),
         "wire.render": lambda: wire.render(shown, session),
-        "model.read_number, remembered": lambda: read_number(target.number, "DE"),
-        "model.read_number, first time": lambda: read_number(f"030 {next(serial) % 10**8:08}", "DE"),
-        "model.show_number, remembered": lambda: show_number(number, None, None, target.number),
-        "model.show_number, first time": lambda: show_number(f"+4930{next(serial) % 10**8:08}", None, None, ""),
+        "number.read_number, remembered": lambda: read_number(target.number, "DE"),
+        "number.read_number, first time": lambda: read_number(f"030 {next(serial) % 10**8:08}", "DE"),
+        "number.show_number, remembered": lambda: show_number(number, None, None, target.number),
+        "number.show_number, first time": lambda: show_number(f"+4930{next(serial) % 10**8:08}", None, None, ""),
         "ClientIP.find, remembered": lambda: client_ip.find("127.0.0.1", known),
         "ClientIP.find, first time": lambda: client_ip.find("127.0.0.1", (_address(next(serial)),)),
     }

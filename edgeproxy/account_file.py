@@ -26,7 +26,8 @@ from pydantic import (
     model_validator,
 )
 
-from edgeproxy.model import ACCOUNT_NAME, OnCall, Overflow, pattern_fits
+from edgeproxy.accounts.number import pattern_fits
+from edgeproxy.model import ACCOUNT_NAME, OnCall, Overflow
 
 _DURATION = re.compile(r"(\d+)\s*(ms|s|m|h|d)?")
 _UNIT_MS = {"ms": 1, "s": 1000, None: 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}

@@ -17,10 +17,11 @@ import orjson
 from edgeproxy import __version__, account_file, numbers_file, telemetry
 from edgeproxy import demo as demo_data
 from edgeproxy.account_file import AccountFile, AccountFileError
+from edgeproxy.accounts.number import read_number
 from edgeproxy.commands import audited, embedded_directory, fail, known_account, load_settings, run, store_at, store_of
 from edgeproxy.commands.check import check
 from edgeproxy.export import export
-from edgeproxy.model import ACCOUNT_NAME, read_number
+from edgeproxy.model import ACCOUNT_NAME
 from edgeproxy.numbers_file import NumbersFileError
 from edgeproxy.partner import digest
 from edgeproxy.resolve import signature

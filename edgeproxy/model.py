@@ -1,4 +1,4 @@
-"""What the gateway knows of an account, and how phone numbers are read and shown. All numbers are kept as E.164."""
+"""What the gateway knows of an account. All numbers are kept as E.164."""
 
 import fnmatch
 import functools
@@ -8,22 +8,13 @@ import zoneinfo
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
-
-import phonenumbers
+from urllib.parse import parse_qsl, urlsplit
 
 Overflow = Literal["original", "shared", "recycle"]
 OnCall = Literal["keep", "extend", "release"]
 
-_NO_DIGITS = re.compile(r"\D")
-_TAG = re.compile(r"<[^<>]*>")
-_SCHEME = re.compile(r"^tel(?:prompt)?:(?://)?", re.IGNORECASE)
-_NATIONAL_TEXT = re.compile(r"[\d\s()./-]+")
 ACCOUNT_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")  # of accounts and pools: safe in the store's keys
-_LAST_DIGITS = 3
-_NUMBER_TEXT_MOST = 256  # bounds what is remembered
 _POLICIES_KEPT = 4096  # distinct limits of accounts whose header a worker remembers
-_NUMBERS_READ = 65_536  # how many distinct texts and displays a worker remembers
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,76 +205,3 @@ def rate_limits(account: Account, window_left: int, points_left: int | None, day
 @functools.lru_cache(_POLICIES_KEPT)
 def _policy(per_second: int, points_daily: int) -> str:
     return f'RateLimit-Policy: "ip";q={per_second};w=1, "points";q={points_daily};w=86400\r\n'
-
-
-def read_number(text: str, region: str) -> str | None:
-    """Clean a number as written on a page and give its E.164 form, or None where it is no number (CONTRACT §1).
-
-    `region` (ISO 3166) is where a national number is read. A text of more than 256 characters is no number.
-    """
-    return _read_number(text, region) if len(text) <= _NUMBER_TEXT_MOST else None
-
-
-@functools.lru_cache(_NUMBERS_READ)
-def _read_number(text: str, region: str) -> str | None:
-    cleaned = _TAG.sub("", unquote(text.strip())).strip()
-    cleaned = _SCHEME.sub("", cleaned).replace("(0)", "").strip()
-    digits = "".join(char for char in cleaned if char in "0123456789")
-    if not 5 <= len(digits) <= 20:
-        return None
-    try:
-        parsed = phonenumbers.parse("+" + digits if cleaned.startswith("+") else digits, region)
-    except phonenumbers.NumberParseException:
-        return None
-    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
-
-
-@functools.lru_cache(_NUMBERS_READ)
-def show_number(number: str, own_text: str | None, pattern: str | None, on_page: str) -> str:
-    """The text a visitor sees for the tracking `number` (CONTRACT §1, *`local`*).
-
-    Its `own_text`; else the pool's `pattern`; else the grouping of the number `on_page`, if that was written nationally
-    with as many digits; else libphonenumber's national format.
-    """
-    if own_text is not None:
-        return own_text
-    national = national_format(number)
-    digits = _NO_DIGITS.sub("", national)
-    if pattern is not None and (filled := _fill(pattern, digits, number[1:])) is not None:
-        return filled
-    written_nationally = _NATIONAL_TEXT.fullmatch(on_page) and not on_page.startswith("00")
-    if written_nationally and (filled := _fill(re.sub(r"\d", "#", on_page), digits)) is not None:
-        return filled
-    return national
-
-
-def national_format(number: str) -> str:
-    """libphonenumber's national format of an E.164 number (`030 15981158`).
-
-    Its rules go by a number's length and first digits, so numbers that differ in the last digits alone are grouped
-    alike: a pool of a thousand in a row costs one call of the library.
-    """
-    first, last = number[:-_LAST_DIGITS], number[-_LAST_DIGITS:]
-    alike = _national_format(first + "0" * _LAST_DIGITS)
-    if alike.endswith("0" * _LAST_DIGITS):
-        return alike[:-_LAST_DIGITS] + last
-    return _national_format(number)
-
-
-@functools.lru_cache(_NUMBERS_READ)
-def _national_format(number: str) -> str:
-    return phonenumbers.format_number(phonenumbers.parse(number), phonenumbers.PhoneNumberFormat.NATIONAL)
-
-
-def pattern_fits(pattern: str, number: str) -> bool:
-    """Tell whether a display pattern has a place for each national, or each international, digit of the number."""
-    return _fill(pattern, _NO_DIGITS.sub("", national_format(number)), number[1:]) is not None
-
-
-def _fill(pattern: str, *candidates: str) -> str | None:
-    """The pattern with each `#` replaced by a digit, of the first candidate that has as many."""
-    parts = pattern.split("#")
-    for digits in candidates:
-        if len(digits) == len(parts) - 1:
-            return "".join(map(str.__add__, parts, digits)) + parts[-1]
-    return None

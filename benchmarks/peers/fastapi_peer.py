@@ -20,9 +20,9 @@ from crawleruseragents import is_crawler
 from fastapi import FastAPI, Request, Response
 
 from benchmarks.workload import read_account
+from edgeproxy.accounts.number import read_number, show_number
 from edgeproxy.client_ip import ClientIP, read_client
 from edgeproxy.errors import Fault, Kind
-from edgeproxy.model import read_number, show_number
 from edgeproxy.resolve import signature, wire
 from edgeproxy.settings import Settings
 

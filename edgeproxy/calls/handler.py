@@ -14,12 +14,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from edgeproxy import audit
 from edgeproxy.access import ACCESS_TOKEN, SHUT_OUT_S, Access, Bearer, ShutOutError, UnknownTokenError
+from edgeproxy.accounts.number import read_number
 from edgeproxy.calls import attribution
 from edgeproxy.calls.attribution import Found, Match, Route
 from edgeproxy.client_ip import Client, ClientIP
 from edgeproxy.errors import Fault
 from edgeproxy.json_body import CodingError, MalformedError, inflate, read_object, receive
-from edgeproxy.model import Account, read_number
+from edgeproxy.model import Account
 from edgeproxy.settings import Settings
 from edgeproxy.store import Store
 from edgeproxy.store.calls import Calls, Effect, Lease, Record

@@ -20,7 +20,7 @@ no limits but that of bad access tokens, and costs no points. All requests can b
 """
 TAGS = {"calls": "Who was shown a number, where calls on it go, and what becomes of calls (CONTRACT §5)."}
 
-_NUMBER_MOST = 256  # characters of a number, as model.read_number has it
+_NUMBER_MOST = 256  # characters of a number, as accounts.number has it
 _MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$"
 
 # Model → what its fields mean; JSON Schema cannot tell which texts are a number or a moment.

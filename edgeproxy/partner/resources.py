@@ -23,7 +23,8 @@ from pydantic import (
     ValidationInfo,
 )
 
-from edgeproxy.model import Account, read_number
+from edgeproxy.accounts.number import read_number
+from edgeproxy.model import Account
 from edgeproxy.partner.render import FORBIDDEN_IN_XML, Tree
 from edgeproxy.store.functions import RefusedError
 from edgeproxy.store.partner import Filters, Found, Partner, Record

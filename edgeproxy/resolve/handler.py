@@ -16,9 +16,10 @@ from crawleruseragents import is_crawler
 from multidict import istr
 
 from edgeproxy import telemetry
+from edgeproxy.accounts.number import read_number, show_number
 from edgeproxy.client_ip import Client, ClientIP, read_client
 from edgeproxy.errors import Fault, Kind
-from edgeproxy.model import Account, Origin, rate_limits, read_number, show_number
+from edgeproxy.model import Account, Origin, rate_limits
 from edgeproxy.resolve import signature, wire
 from edgeproxy.resolve.answer import Answer
 from edgeproxy.settings import Settings

@@ -23,8 +23,8 @@ from requests.auth import HTTPDigestAuth
 from schemathesis.specs.openapi import checks
 
 from edgeproxy import openapi
+from edgeproxy.accounts.number import read_number
 from edgeproxy.calls import handler as calls
-from edgeproxy.model import read_number
 from edgeproxy.openapi import calls as calls_api
 from edgeproxy.openapi import partner as partner_api
 from edgeproxy.partner.handler import METHODS

@@ -1,0 +1,1 @@
+"""What accounts are made of: phone numbers."""
