@@ -289,9 +289,7 @@ class Handler:
             self._counts.add("unread_bodies")
             raise web.HTTPBadRequest from None
         started = time.monotonic()
-        signatures = headers.getall(X_SIGN, ())
-        if "?" in request.raw_path and (in_query := request.query.getall("sign", ())):
-            signatures = [*signatures, *in_query]
+        signatures = signature.sent(headers.getall(X_SIGN, ()), request.raw_path.partition("?")[2])
         client = self._client_ip.find(request.remote, tuple(headers.getall(self._ip_header, ())))
         call = Call(body, signatures, client, started + self._wait_s)
         retry_after = None
