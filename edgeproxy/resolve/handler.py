@@ -181,11 +181,11 @@ class Handler:
 
     def _ask(self, call: Call, account: Account, page: wire.Page, admitted: int) -> tuple[Ask, list[str]]:
         """What to ask the store, and the numbers as sent that `Ask.pages` stand for, in the same order."""
-        limited, visitor = call.client, read_client(page.request_ip)
+        limited, visitor = call.client.counted, read_client(page.request_ip)
         if account.limit_by == "signed":
             if visitor is None:
                 raise Fault(Kind.INVALID_PARAMETER, "requestIpAddress: this account is limited by it, and it is no IP")
-            limited = visitor
+            limited = f"{account.name} {visitor.counted}"  # nobody but this account vouches for that address
         origin = None
         if account.matches_origins:
             origin = Origin.of(page.full_url, page.full_referrer, page.parameters)
@@ -210,7 +210,7 @@ class Handler:
         session_id = page.session_id if _is_session_id(page.session_id) else ""
         bare = crawler or page.dry_run
         kept = orjson.dumps(visit)
-        return Ask(limited.counted, session_id, page.tracking_id, bare, tuple(pages), kept, admitted), shown
+        return Ask(limited, session_id, page.tracking_id, bare, tuple(pages), kept, admitted), shown
 
     def _render(self, call: Call, account: Account, ask: Ask, shown: list[str], resolution: Resolution) -> bytes:
         refused = resolution.refused

@@ -31,7 +31,7 @@ _RESOLVE, _ADMIT = function_name("ep1_resolve"), function_name("ep1_admit")
 class Ask(NamedTuple):
     """What one request asks of the store."""
 
-    ip: str  # what the limiter counts: an IPv4 address or an IPv6 /64
+    ip: str  # what the limiter counts: an IPv4 address or an IPv6 /64; before one that was signed, its account's name
     session_id: str  # "" for none
     visitor: str  # the partner's trackingId, "" for none
     bare: bool  # a crawler or a dry run: no number is spent, nothing is recorded

@@ -277,6 +277,45 @@ async def test_an_account_may_be_limited_by_the_signed_ip(store_url: str) -> Non
         assert answer["error"] == "Blocked IP: more than 2 requests per second"
 
 
+SIGNED = """
+accounts:
+  x: {secrets: [s], region: DE, limit: {by: signed}, pools: {p: {replaces: all, numbers: [+493015981191]}}}
+  y: {secrets: [s], region: DE, limit: {by: signed}, pools: {p: {replaces: all, numbers: [+493015981192]}}}
+"""
+
+
+async def test_what_an_account_signs_takes_no_place_in_other_accounts_windows(store_url: str) -> None:
+    async with serving(store_url) as edge, Store(store_url) as store:
+        await Desk(store, Clock(), iter(())).load(SIGNED)
+        victim = "203.0.113.9"
+
+        async def ask(account: str, times: int) -> list[int]:
+            request = web_request(advId=account, requestIpAddress=victim)
+            key, ip = ("freespee", victim) if account == "demo" else ("s", "192.0.2.5")
+            return [(await edge.post(request, key, ip=ip))[0] for _ in range(times)]
+
+        assert await ask("x", 6) == [200] * 5 + [403]
+        assert await ask("y", 6) == [200] * 5 + [403]  # as another account, also by signed addresses
+        assert await ask("demo", 6) == [200] * 5 + [403]  # as an account by clients
+
+
+async def test_windows_of_signed_addresses_stay_their_account_s_while_the_store_is_away(
+    edge: Edge, store_url: str
+) -> None:
+    async with Store(store_url) as store:
+        await Desk(store, Clock(), iter(())).load(SIGNED)
+    request = web_request(advId="x", requestIpAddress="203.0.113.9")
+    other = web_request(requestIpAddress="203.0.113.9")
+    sessions = [
+        (await edge.post(sent, key, ip="203.0.113.9"))[1]["sessionId"]
+        for sent, key in ((request, "s"), (other, "freespee"))
+    ]
+    with configured(store_url, maxmemory="1"):
+        for sent, key, session in ((request, "s", sessions[0]), (other, "freespee", sessions[1])):
+            answers = [await edge.post(sent | {"sessionId": session}, key, ip="203.0.113.9") for _ in range(6)]
+            assert [status for status, _, _ in answers] == [200] * 5 + [403]
+
+
 async def blocked_of(edge: Edge, key: str) -> tuple[int, Any, Any]:
     for _ in range(2):
         await edge.post(web_request(advId="x", requestIpAddress="203.0.113.77"), key)
