@@ -27,7 +27,7 @@ from pydantic import (
 )
 
 from edgeproxy.accounts.number import pattern_fits
-from edgeproxy.model import ACCOUNT_NAME, OnCall, Overflow
+from edgeproxy.model import ACCOUNT_NAME, CLICK_IDS, OnCall, Overflow
 
 _DURATION = re.compile(r"(\d+)\s*(ms|s|m|h|d)?")
 _UNIT_MS = {"ms": 1, "s": 1000, None: 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -128,14 +128,23 @@ class MatchEntry(_Entry):
     utm_source: Texts = []
     utm_medium: Texts = []
     utm_campaign: Texts = []
+    gclid: Texts = []
+    gbraid: Texts = []
+    wbraid: Texts = []
+    msclkid: Texts = []
+    fbclid: Texts = []
+    ttclid: Texts = []
     referrer_host: Texts = []
     landing_path: Texts = []
 
     def config(self) -> dict[str, Any]:
         """The form kept in the store."""
         utm = {key: getattr(self, key) for key in ("utm_source", "utm_medium", "utm_campaign")}
+        click_ids = {key: getattr(self, key) for key in CLICK_IDS if getattr(self, key)}
         return {
-            "utm": {key: [value.lower() for value in values] for key, values in utm.items() if values},
+            # Click ids stand among utm, where a release that does not know them finds that no visit has them: elsewhere
+            # it would overlook the condition, and serve everybody.
+            "utm": {key: [value.lower() for value in values] for key, values in utm.items() if values} | click_ids,
             "referrer_host": [host.lower() for host in self.referrer_host],
             "landing_path": self.landing_path,
         }

@@ -251,7 +251,11 @@ class _Edge:
         try:
             path = request.raw_path
             if (path == "/api" or path.startswith("/api?")) and request.method == hdrs.METH_POST:
-                response: web.StreamResponse | Answer = await self._handle(request)
+                try:
+                    response: web.StreamResponse | Answer = await self._handle(request)
+                except web.HTTPException as refusal:
+                    refusal.headers[hdrs.CACHE_CONTROL] = "no-store"  # as `Answer` has
+                    raise
             else:
                 response = self._other(request)
         finally:

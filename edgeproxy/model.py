@@ -5,54 +5,86 @@ import functools
 import ipaddress
 import re
 import zoneinfo
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 Overflow = Literal["original", "shared", "recycle"]
 OnCall = Literal["keep", "extend", "release"]
 
+CLICK_IDS = ("gclid", "gbraid", "wbraid", "msclkid", "fbclid", "ttclid")  # what ad networks add to a landing page's URL
+
+_IN_FRAGMENT = re.compile("[?&#]")  # what separates its pairs: it may hold a path and a query of its own
+_BEFORE_NAME = re.compile(r"^(?:[\s!/]|amp;|0*38;|x0*26;)+", re.IGNORECASE)  # of `&amp;`, `&#38;`, `&#x26;`, `#!/`
 ACCOUNT_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")  # of accounts and pools: safe in the store's keys
 _POLICIES_KEPT = 4096  # distinct limits of accounts whose header a worker remembers
 
 
+def read_campaign(full_url: str, parameters: Mapping[str, str]) -> dict[str, str]:
+    """The `utm_*` and click ids (`CLICK_IDS`) of a page: their names in lower case → their values, trimmed.
+
+    They are read from the URL's query, then from its fragment (`#utm_source=…`, `#/path?utm_source=…`), then from the
+    custom dimensions, whatever the case of their names, also behind an `&amp;`; the first that is not empty counts.
+    """
+    found: dict[str, str] = {}
+    before, _, fragment = full_url.partition("#")
+    pairs = [pair.partition("=") for pair in before.partition("?")[2].split("&")]
+    if fragment:
+        pairs += [pair.partition("=") for pair in _IN_FRAGMENT.split(fragment)]
+    for name, equals, value in pairs:
+        if equals:
+            name = unquote_plus(name) if "%" in name or "+" in name else name
+            _keep_campaign(found, _BEFORE_NAME.sub("", name), unquote_plus(value))
+    for name, value in parameters.items():
+        _keep_campaign(found, name, value)
+    return found
+
+
+def _keep_campaign(found: dict[str, str], name: str, value: str) -> None:
+    name = name.strip().lower()
+    if (name.startswith("utm_") or name in CLICK_IDS) and (value := value.strip()):
+        found.setdefault(name, value)
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a visit came from, as far as pools may ask: lower-case `utm_*` values, referrer host, landing path."""
+    """Where a visit came from, as far as pools may ask: lower-case `utm_*` values, click ids, referrer host, landing
+    path.
+    """
 
     utm: dict[str, str]
+    click_ids: dict[str, str]
     referrer_host: str
     landing_path: str
 
     @classmethod
     def of(cls, full_url: str, full_referrer: str, parameters: dict[str, str]) -> "Origin":
-        """Read the origin off a request; `utm_*` of the URL come before those among the `parameters`."""
+        """Read the origin off a request; for `utm_*` and click ids see `read_campaign`."""
+        campaign = read_campaign(full_url, parameters)
+        click_ids = {name: campaign.pop(name) for name in CLICK_IDS if name in campaign}
         try:
-            page = urlsplit(full_url)
-            utm = {key: value.lower() for key, value in parse_qsl(page.query) if key.startswith("utm_")}
-            path = page.path or "/"
+            path = urlsplit(full_url).path or "/"
         except ValueError:
-            utm, path = {}, "/"
+            path = "/"
         try:
             host = (urlsplit(full_referrer).hostname or "").lower()
         except ValueError:
             host = ""
-        for key, value in parameters.items():
-            if key.startswith("utm_"):
-                utm.setdefault(key, value.lower())
-        return cls(utm, host, path)
+        return cls({name: value.lower() for name, value in campaign.items()}, click_ids, host, path)
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
     """Which visits a pool serves. Every named condition must hold; within one, any of its values will do.
 
-    `utm` values are compared without case; a `referrer_host` takes its subdomains in; `landing_path` is a shell pattern
-    (`/cars/*`).
+    `utm` values are compared without case; of `click_ids` and `landing_path`, which keep their case, values are shell
+    patterns (`*` any click id, `/cars/*`); a `referrer_host` takes its subdomains in.
     """
 
     utm: dict[str, tuple[str, ...]]
+    click_ids: dict[str, tuple[str, ...]]
     referrer_host: tuple[str, ...]
     landing_path: tuple[str, ...]
 
@@ -60,6 +92,10 @@ class Match:
         """Tell whether a visit of this origin is served."""
         return (
             all(origin.utm.get(key) in values for key, values in self.utm.items())
+            and all(
+                key in origin.click_ids and any(fnmatch.fnmatchcase(origin.click_ids[key], value) for value in values)
+                for key, values in self.click_ids.items()
+            )
             and (
                 not self.referrer_host
                 or any(("." + origin.referrer_host).endswith("." + host) for host in self.referrer_host)
@@ -69,6 +105,13 @@ class Match:
                 or any(fnmatch.fnmatchcase(origin.landing_path, path) for path in self.landing_path)
             )
         )
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Match":
+        """Build from what the store keeps (see `account_file.MatchEntry.config`)."""
+        campaign = {key: tuple(values) for key, values in config["utm"].items()}
+        click_ids = {key: campaign.pop(key) for key in CLICK_IDS if key in campaign}
+        return cls(campaign, click_ids, tuple(config["referrer_host"]), tuple(config["landing_path"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +176,7 @@ class Account:
                 overflow=pool["overflow"],
                 on_call=pool["on_call"],
                 shared_number=pool["shared_number"],
-                match=pool["match"]
-                and Match(
-                    {key: tuple(values) for key, values in pool["match"]["utm"].items()},
-                    tuple(pool["match"]["referrer_host"]),
-                    tuple(pool["match"]["landing_path"]),
-                ),
+                match=pool["match"] and Match.from_config(pool["match"]),
             )
             for pool_name, pool in config["pools"].items()
         )

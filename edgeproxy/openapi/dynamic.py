@@ -6,7 +6,7 @@ Tests hold each limit against it.
 from collections.abc import Iterator
 
 from edgeproxy.errors import Kind
-from edgeproxy.openapi.tree import JSON, RATE_LIMITS, RETRY_AFTER, Tree, closed, plain, ref
+from edgeproxy.openapi.tree import JSON, NO_STORE, RATE_LIMITS, RETRY_AFTER, Tree, closed, plain, ref
 from edgeproxy.resolve import wire
 from edgeproxy.resolve.handler import X_HTTP_STATUSES, X_SIGN
 
@@ -173,7 +173,7 @@ def paths() -> Tree:
     statuses: Tree = {
         "200": {
             "description": f"The numbers to show; without `{X_HTTP_STATUSES}` every error too.",
-            "headers": RATE_LIMITS | RETRY_AFTER,
+            "headers": RATE_LIMITS | RETRY_AFTER | NO_STORE,
             "content": {
                 JSON: {
                     "schema": {
@@ -190,10 +190,10 @@ def paths() -> Tree:
     for status, about in _FAULT_STATUSES.items():
         statuses[str(status)] = {
             "description": f"{about} Only with `{X_HTTP_STATUSES}`.",
-            **({"headers": headers[status]} if status in headers else {}),
+            "headers": headers.get(status, {}) | NO_STORE,
             "content": {JSON: {"schema": ref("schemas", f"Fault{status}")}},
         }
-    statuses["408"] = plain("The body did not arrive in time.")
+    statuses["408"] = plain("The body did not arrive in time.") | {"headers": NO_STORE}
     edge = {"default": "edge.example.com", "description": "host and port that visitors' requests reach"}
     api = {
         "servers": [{"url": "https://{edge}", "description": "the edge port", "variables": {"edge": edge}}],

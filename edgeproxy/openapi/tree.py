@@ -45,3 +45,4 @@ RATE_LIMITS = {
     "RateLimit": header("what is left of them"),
 }
 RETRY_AFTER = {"Retry-After": header("seconds after which trying again can help")}
+NO_STORE = always({"Cache-Control": {"description": "no cache may keep it", "schema": {"const": "no-store"}}})

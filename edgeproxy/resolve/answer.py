@@ -17,7 +17,7 @@ _heads_of = 0  # the second that their Date tells
 
 
 def _head(status: int) -> bytes:
-    """Status line, Content-Type and Date; the same bytes for all answers of a second."""
+    """Status line, Content-Type, Cache-Control and Date; the same bytes for all answers of a second."""
     global _heads_of
     second = int(time.time())
     if second != _heads_of:
@@ -25,10 +25,10 @@ def _head(status: int) -> bytes:
         _heads.clear()
     head = _heads.get(status)
     if head is None:
-        head = _heads[status] = b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nDate: %b\r\n" % (
-            status,
-            _REASONS[status],
-            formatdate(second, usegmt=True).encode(),
+        # An answer is one visitor's: a cache that kept it would give others the same session and number.
+        head = _heads[status] = (
+            b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nDate: %b\r\n"
+            % (status, _REASONS[status], formatdate(second, usegmt=True).encode())
         )
     return head
 

@@ -88,6 +88,17 @@ async def test_the_status_table(
         assert answer == {"success": False, "error": error}
 
 
+@pytest.mark.parametrize(("status", "error", "ask"), STATUS_TABLE)
+async def test_no_cache_may_keep_an_answer(edge: Edge, status: int, error: str | None, ask: Any) -> None:
+    _, _, headers = await ask(edge)
+    assert headers.getall("Cache-Control") == ["no-store"]
+
+
+async def test_no_cache_may_keep_an_answer_that_is_no_json(edge: Edge) -> None:
+    async with edge.client.post(f"{edge.url}/api", headers={"Expect": "a miracle"}, data=b"{}") as answer:
+        assert (answer.status, answer.headers["Cache-Control"]) == (417, "no-store")
+
+
 async def test_the_header_counts_whatever_its_value(edge: Edge) -> None:
     for value in ("", "0", "false"):
         status, _, _ = await edge.post(b"{", statuses=False, headers={"x-http-statuses": value})

@@ -364,6 +364,7 @@ async def test_answers_are_as_described(edge: Edge, status: int, error: str | No
     validator(answer["content"][headers["Content-Type"]]["schema"]).validate(body)
     for name in ("RateLimit", "RateLimit-Policy", "Retry-After"):
         assert name not in headers or name in answer["headers"]
+    assert headers["Cache-Control"] == answer["headers"]["Cache-Control"]["schema"]["const"]
 
 
 def test_how_a_request_is_signed() -> None:

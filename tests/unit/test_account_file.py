@@ -150,6 +150,31 @@ def test_the_first_pool_that_matches_wins() -> None:
         assert x.pool_for(number, Origin.of(url, referrer, {})) == pool, (url, referrer, number)
 
 
+def test_pools_match_click_ids_by_shell_patterns() -> None:
+    pools = (
+        "      google: {replaces: all, numbers: [+493015981151], match: {gclid: '*'}}\n"
+        "      bing: {replaces: all, numbers: [+493015981152], match: {msclkid: [abc*, ABC], utm_source: bing}}\n"
+        "      rest: {replaces: all, numbers: [+493015981154]}\n"
+    )
+    for url, pool in [
+        ("https://a/?gclid=x", 0),
+        ("https://a/#GCLID=x", 0),
+        ("https://a/?gclid=", 2),
+        ("https://a/?gbraid=x", 2),
+        ("https://a/?msclkid=abcd&utm_source=Bing", 1),
+        ("https://a/?msclkid=ABC&utm_source=bing", 1),
+        ("https://a/?msclkid=ABCD&utm_source=bing", 2),
+        ("https://a/?msclkid=abcd", 2),
+    ]:
+        assert runtime(pools).pool_for("+493015981100", Origin.of(url, "", {})) == pool, url
+
+
+def test_a_release_that_knows_no_click_ids_serves_nobody_from_a_pool_that_asks_for_one() -> None:
+    pool = "      google: {replaces: all, numbers: [+493015981151], match: {gclid: '*'}}\n"
+    config = parse(account(pool).encode()).accounts["x"].config()["pools"]["google"]["match"]
+    assert config == {"utm": {"gclid": ["*"]}, "referrer_host": [], "landing_path": []}  # no visit has this utm
+
+
 @pytest.mark.parametrize(
     ("zone", "hours"),
     [("UTC", {24}), ("Europe/Berlin", {23, 24, 25}), ("Asia/Kathmandu", {24}), ("America/Sao_Paulo", {24})],
