@@ -21,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    StringConstraints,
     ValidationError,
     field_validator,
     model_validator,
@@ -33,6 +34,8 @@ _DURATION = re.compile(r"(\d+)\s*(ms|s|m|h|d)?")
 _UNIT_MS = {"ms": 1, "s": 1000, None: 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION_MOST_MS = 10 * 366 * 86_400_000
 _RANGE_MOST = 100_000
+_AGENT_PARTS_MOST = 64  # each is looked for in every user agent that is not remembered
+_AGENT_PART_LEAST, _AGENT_PART_MOST = 3, 128  # characters: less stands in most user agents
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,10 @@ Replaces = Annotated[list[Number], BeforeValidator(_replaces)]
 Numbers = Annotated[list[str], BeforeValidator(_number_range)]  # one number, or a range spelled out
 Rest = Annotated[int, BeforeValidator(_duration_ms), Field(le=_DURATION_MOST_MS)]  # may be 0
 CustomField = Annotated[str, Field(pattern=r"^custom_([1-9]|1[0-9]|20)$")]
+AgentPart = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, to_lower=True, min_length=_AGENT_PART_LEAST, max_length=_AGENT_PART_MOST),
+]
 Texts = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
 
@@ -217,6 +224,13 @@ class CustomFieldsEntry(_Entry):
     sources: list[CustomField] = []
 
 
+class CrawlersEntry(_Entry):
+    """`crawlers:`, parts of user agents, without case: of crawlers beside those known, and of what is no crawler."""
+
+    add: Annotated[list[AgentPart], Field(max_length=_AGENT_PARTS_MOST)] = []
+    ignore: Annotated[list[AgentPart], Field(max_length=_AGENT_PARTS_MOST)] = []
+
+
 class StaticEntry(_Entry):
     """`static:`, who may use the static numbers API for the account (CONTRACT §4)."""
 
@@ -245,6 +259,7 @@ class AccountEntry(_Entry):
     leases_kept: Duration = 30 * 86_400_000
     most: MostEntry = MostEntry()
     custom_fields: CustomFieldsEntry = CustomFieldsEntry()
+    crawlers: CrawlersEntry = CrawlersEntry()
     static: StaticEntry | None = None
 
     @field_validator("displays")
@@ -286,6 +301,7 @@ class AccountEntry(_Entry):
                 "customers": _in_order(self.custom_fields.customers),
                 "sources": _in_order(self.custom_fields.sources),
             },
+            "crawlers": {"add": sorted(set(self.crawlers.add)), "ignore": sorted(set(self.crawlers.ignore))},
             "site": self.static and self.static.site,
             "pools": {
                 name: {

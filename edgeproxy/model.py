@@ -88,23 +88,23 @@ class Match:
     referrer_host: tuple[str, ...]
     landing_path: tuple[str, ...]
 
-    def takes(self, origin: Origin) -> bool:
-        """Tell whether a visit of this origin is served."""
-        return (
-            all(origin.utm.get(key) in values for key, values in self.utm.items())
-            and all(
-                key in origin.click_ids and any(fnmatch.fnmatchcase(origin.click_ids[key], value) for value in values)
-                for key, values in self.click_ids.items()
-            )
-            and (
-                not self.referrer_host
-                or any(("." + origin.referrer_host).endswith("." + host) for host in self.referrer_host)
-            )
-            and (
-                not self.landing_path
-                or any(fnmatch.fnmatchcase(origin.landing_path, path) for path in self.landing_path)
-            )
-        )
+    def unmet(self, origin: Origin) -> str | None:
+        """The first condition, by its name in account files, that a visit of this origin does not meet; None: none."""
+        for key, values in self.utm.items():
+            if origin.utm.get(key) not in values:
+                return key
+        for key, values in self.click_ids.items():
+            if key not in origin.click_ids or not any(
+                fnmatch.fnmatchcase(origin.click_ids[key], value) for value in values
+            ):
+                return key
+        if self.referrer_host and not any(
+            ("." + origin.referrer_host).endswith("." + host) for host in self.referrer_host
+        ):
+            return "referrer_host"
+        if self.landing_path and not any(fnmatch.fnmatchcase(origin.landing_path, path) for path in self.landing_path):
+            return "landing_path"
+        return None
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Match":
@@ -128,6 +128,17 @@ class Pool:
     on_call: OnCall  # what becomes of a lease when a call comes on its number
     shared_number: str | None
     match: Match | None
+
+    def unmet(self, number: str, origin: Origin | None) -> str | None:
+        """Why the pool does not serve `number` on a page of this origin: `replaces`, or the condition of its `match`.
+
+        None: it serves it. The origin is needed where the account `matches_origins`.
+        """
+        if self.replaces and number not in self.replaces:
+            return "replaces"
+        if self.match is None:
+            return None
+        return "match" if origin is None else self.match.unmet(origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +168,8 @@ class Account:
     site: str | None  # `SiteId` of the static numbers API
     token_hashes: tuple[str, ...]  # SHA-256 of its access tokens, hex
     custom_fields: dict[str, tuple[str, ...]]  # of `customers` and `sources`: those defined at set-up
+    crawlers: tuple[str, ...]  # parts of user agents, in lower case, that crawlers have beside those known
+    no_crawlers: tuple[str, ...]  # parts of user agents, in lower case, that no crawler has, known or not
     matches_origins: bool  # whether any pool asks where a visit came from
 
     def __repr__(self) -> str:
@@ -204,6 +217,8 @@ class Account:
             sound_most=config["sound_most"],
             leases_kept_ms=config["leases_kept_ms"],
             custom_fields={resource: tuple(names) for resource, names in config["custom_fields"].items()},
+            crawlers=tuple(config.get("crawlers", {}).get("add", ())),  # an earlier release wrote none
+            no_crawlers=tuple(config.get("crawlers", {}).get("ignore", ())),
             matches_origins=any(pool.match for pool in pools),
         )
 
@@ -214,9 +229,7 @@ class Account:
     def pool_for(self, number: str, origin: Origin | None) -> int:
         """Index of the first pool, in the account's order, that replaces `number` for this visit; −1 if none does."""
         for index, pool in enumerate(self.pools):
-            if (not pool.replaces or number in pool.replaces) and (
-                pool.match is None or (origin is not None and pool.match.takes(origin))
-            ):
+            if pool.unmet(number, origin) is None:
                 return index
         return -1
 

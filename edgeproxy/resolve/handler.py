@@ -40,7 +40,18 @@ _LOOK_UP_S = 1  # between look-ups of unknown accounts for an IP past its limit 
 _OWN_SHARE = 0.1  # of the budget: what the gateway keeps for itself
 _MOVES_MOST = 3  # times that an account may change under one request
 
-_known_crawler = functools.lru_cache(_AGENTS_KEPT)(is_crawler)
+KNOWN = "known"
+
+
+@functools.lru_cache(_AGENTS_KEPT)
+def crawler_mark(user_agent: str, added: tuple[str, ...], ignored: tuple[str, ...]) -> str | None:
+    """What tells that a visit is a crawler's: the part of its user agent that the account has `added`, or `KNOWN` for
+    one of the usual list. None: nothing does, or the user agent has a part that the account has `ignored`.
+    """
+    agent = user_agent.lower()
+    if any(part in agent for part in ignored):
+        return None
+    return next((part for part in added if part in agent), None) or (KNOWN if is_crawler(user_agent) else None)
 
 
 @dataclass(slots=True)
@@ -53,6 +64,8 @@ class Call:
     deadline: float  # of time.monotonic, by which the store must have answered
     account: str | None = None  # once its signature has been verified
     limits: str = ""  # header lines: RateLimit-Policy and RateLimit
+    bare: str = ""  # why no number may be spent on it: `crawler`, `dry_run`
+    outcome: str = "success"  # of a success, how its numbers came out; for the access log alone
 
 
 @dataclass(slots=True)
@@ -131,7 +144,7 @@ class Handler:
         self._wait_s = settings.budget_ms / 1000 * (1 - _OWN_SHARE)
         self._offences: TTLCache[str, _Offences] = TTLCache(_OFFENDERS_KEPT, 60)
         self._offences_most = settings.bad_signatures_per_minute
-        _known_crawler("")  # compiles the list, which would cost the first visitor half the budget
+        is_crawler("")  # compiles the list, which would cost the first visitor half the budget
 
     async def resolve(self, call: Call) -> bytes:
         """The data path: bytes in, proved, decided once in the store, and out.
@@ -195,8 +208,9 @@ class Handler:
             if number is not None:
                 shown.append(sent)
                 pages.append((number, account.pool_for(number, origin)))
-        crawler = not page.is_app and _known_crawler(page.user_agent)
-        if crawler:
+        call.bare = "dry_run" if page.dry_run else ""
+        if not page.is_app and crawler_mark(page.user_agent, account.crawlers, account.no_crawlers):
+            call.bare = "crawler"
             self._counts.add("crawlers")
         visit = {
             "type": "app" if page.is_app else "web",
@@ -208,14 +222,14 @@ class Handler:
             "requestIpAddress": visitor.kept if visitor else "",
         }
         session_id = page.session_id if _is_session_id(page.session_id) else ""
-        bare = crawler or page.dry_run
         kept = orjson.dumps(visit)
-        return Ask(limited, session_id, page.tracking_id, bare, tuple(pages), kept, admitted), shown
+        ask = Ask(limited, session_id, page.tracking_id, call.bare != "", tuple(pages), kept, admitted)
+        return ask, shown
 
     def _render(self, call: Call, account: Account, ask: Ask, shown: list[str], resolution: Resolution) -> bytes:
         refused = resolution.refused
         if refused is Kind.STORE_UNAVAILABLE:
-            return self._from_memory(account, ask, shown)
+            return self._from_memory(call, account, ask, shown)
         call.limits = rate_limits(account, resolution.window_left, resolution.points_left, resolution.day_left_ms)
         if refused is Kind.BLOCKED_IP:
             raise Fault(refused, account.per_second, retry_after=-(-resolution.wait_ms // 1000))
@@ -235,9 +249,11 @@ class Handler:
                 replaced.append((sent, number, _local(account, pool, sent, number)))
         if remembered and not ask.bare:
             self._memory.keep(account.name, resolution.session_id, remembered, now)
+        if self._access_log:
+            call.outcome = _outcome(call, account, ask, resolution)
         return wire.render(replaced, resolution.session_id)
 
-    def _from_memory(self, account: Account, ask: Ask, shown: list[str]) -> bytes:
+    def _from_memory(self, call: Call, account: Account, ask: Ask, shown: list[str]) -> bytes:
         """Answer a session that was answered lately without the store; it keeps its numbers.
 
         Raises:
@@ -256,6 +272,7 @@ class Handler:
         if not self._windows.take(ask.ip, account.per_second, now):
             raise Fault(Kind.BLOCKED_IP, account.per_second, retry_after=1)
         self._counts.add("from_memory")
+        call.outcome = "from_memory"
         return wire.render(replaced, ask.session_id)
 
     # HTTP ---------------------------------------------------------------------------------------------------------
@@ -310,7 +327,7 @@ class Handler:
                 account=call.account,
                 ip=call.client.kept,
                 status=status,
-                outcome=outcome,
+                outcome=call.outcome if outcome == "success" else outcome,
                 took_s=took_s,
                 size=len(answer),
             )
@@ -319,6 +336,29 @@ class Handler:
         if body is _OVERSIZED:
             response.force_close()  # what is left of the body is not worth reading
         return response
+
+
+def _outcome(call: Call, account: Account, ask: Ask, resolution: Resolution) -> str:
+    """Of an answer, the first of these that holds of a number on its page, for the access log.
+
+    `crawler`, `dry_run`: it stays, because nothing is spent on such. `original`: it stays, because its pool had none
+    free. `shared`: it was shown its pool's shared number. `no_pool`: it stays, because no pool and no source replaces
+    it; of a page where others were replaced this is not told. `success`: none of these.
+    """
+    kept = shared = unserved = served = False
+    for (_, pool), number in zip(ask.pages, resolution.numbers, strict=True):
+        if number is False:
+            kept |= pool >= 0
+            unserved |= pool < 0
+        elif pool >= 0 and number == account.pools[pool].shared_number:
+            shared = True
+        else:
+            served = True
+    if kept:
+        return call.bare or "original"
+    if shared:
+        return "shared"
+    return "no_pool" if unserved and not served else "success"
 
 
 def _local(account: Account, pool: int, on_page: str, number: str) -> str:

@@ -17,7 +17,7 @@ from edgeproxy.store.sealing import Seal
 _SETTINGS_SHOWN = ("region", "timezone", "points_daily", "costs", "per_second", "limit_by", "visitor_ttl_ms",
                    "visits_kept_ms", "networks", "quarantine_ms", "calls_kept_ms", "leases_kept_ms", "customers_most",
                    "sources_most", "sound_most", "custom_fields",
-                   "site")  # fmt: skip
+                   "crawlers", "site")  # fmt: skip
 _FREE = "free"
 _POOL = "pool:"
 

@@ -195,3 +195,25 @@ def test_leases_are_known_while_they_can_live() -> None:
     text = f"accounts: {{x: {{secrets: [s], region: DE, leases_kept: 1h, pools: {pool}}}}}"
     with pytest.raises(AccountFileError, match="leases_kept is shorter than max_ttl and cooldown of pool p together"):
         parse(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("crawlers", "error"),
+    [
+        ("{add: [ab]}", "crawlers.add.0: "),
+        ("{ignore: ['  ab  ']}", "crawlers.ignore.0: "),
+        (f"{{add: [{'x' * 129}]}}", "crawlers.add.0: "),
+        (f"{{add: [{', '.join(f'bot{i}' for i in range(65))}]}}", "crawlers.add: "),
+        ("{only: [abc]}", "crawlers.only: "),
+        ("{add: abc}", "crawlers.add: "),
+    ],
+)  # fmt: skip
+def test_parts_of_user_agents_are_bounded(crawlers: str, error: str) -> None:
+    with pytest.raises(AccountFileError, match=error):
+        parse(f"accounts: {{x: {{secrets: [s], region: DE, crawlers: {crawlers}}}}}".encode())
+
+
+def test_parts_of_user_agents_are_compared_without_case() -> None:
+    text = "accounts: {x: {secrets: [s], region: DE, crawlers: {add: [' Monitor ', monitor, BOT (x], ignore: [App]}}}"
+    x = Account.from_config("x", 1, parse(text.encode()).accounts["x"].config() | {"token_hashes": []})
+    assert (x.crawlers, x.no_crawlers) == (("bot (x", "monitor"), ("app",))
