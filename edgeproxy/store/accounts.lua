@@ -80,10 +80,10 @@ local function save(keys, args)
     if next(leaving) then
       local leases = redis.call('ZRANGE', leased, 0, -1, 'WITHSCORES')
       for at = 1, #leases, 2 do
-        local number = leases[at]:sub(1, leases[at]:find(':', 1, true) - 1)
+        local number, session = leases[at]:match('^([^:]*):(.*)$')
         if leaving[number] then
           local ended_at = math.min(now, tonumber(leases[at + 1]))
-          history:finish(number, ended_at)
+          history:finish(number, session, ended_at)
           ready[number] = ended_at + pool[4]
           redis.call('ZREM', leased, leases[at])
           redis.call('ZREM', granted, leases[at])

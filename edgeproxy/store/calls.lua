@@ -1,22 +1,80 @@
 --
 -- Calls of an account: who held a number at a moment, what is known of a call, and what it does to a lease (CONTRACT §5).
 
--- ep1_find_leases: the leases that held a number at a moment, or had ended no longer than `reach` before; latest first.
+local FOUND_MOST = 64  -- leases that are told of one number and moment
+local LATE = 60000     -- ms within which one is asked about the present
+
+local Search = {}
+Search.__index = Search
+
+-- When the session's lease, which is not put back, ends; 0 if that is not known. It has to be looked for from the
+-- latest on: where an entry was never finished, `leased` knows the later lease of the same session.
+function Search:end_of(session)
+  if self.leased and not self.live[session] then
+    local ends = redis.call('ZSCORE', self.leased, self.number .. ':' .. session)
+    if ends then
+      self.live[session] = true
+      return tonumber(ends)
+    end
+  end
+  return self.next_begin or 0
+end
+
+function Search:add(session, page, begin, ends)
+  self.leases[#self.leases + 1] = {session, page, begin, ends}
+end
+
+-- Leases that begin in the future, as the store's clock was ahead when they began: they are the present's.
+function Search:look_ahead(now)
+  local from = '[' .. self.number .. NUL .. moment_text(math.max(now, self.at) + 1)
+  for _, member in ipairs(self:entries('(' .. self.number .. '\1', from)) do
+    local _, ends, session, page = read_entry(member)
+    local live = not ends and self:end_of(session)
+    if live and live > self.at then
+      self:add(session, page, self.at, live)
+    elseif self.reach > 0 and (ends or now) <= now + DAY then
+      self:add(session, page, self.at, self.at)
+    end
+  end
+end
+
+function Search:entries(past, from)
+  return redis.call('ZREVRANGEBYLEX', self.history, past, from, 'LIMIT', 0, PIECE)
+end
+
+function Search:look_back(now)
+  local past, from = '(' .. self.number .. NUL .. moment_text(self.at + 1), '[' .. self.number .. NUL
+  for _ = 1, PIECES do
+    local members, over = self:entries(past, from), false
+    for _, member in ipairs(members) do
+      local begin, ends, session, page = read_entry(member)
+      ends = ends and math.min(ends, now) or self:end_of(session)  -- what is put back has ended, whatever the clock said
+      local found = begin <= self.at and (ends == 0 or ends + self.reach > self.at)
+      if found then self:add(session, page, begin, ends) end
+      if #self.leases >= FOUND_MOST then return end
+      over = not found and begin < ends
+      self.next_begin = begin
+    end
+    if over or #members < PIECE then return end
+    past = '(' .. members[#members]
+  end
+end
+
+-- ep1_find_leases: the leases that held a number at a moment, or had ended less than `reach` before; latest first, and
+-- at most FOUND_MOST.
 --
 -- KEYS  history, then the `leased` of the number's pool, if it is in one
--- ARGV  [1] the number, [2] the moment, epoch ms, [3] reach in ms
+-- ARGV  [1] now_ms, [2] the number, [3] the moment, epoch ms, [4] reach in ms
 -- Reply, JSON: {"leases": [[session, number on page, begin, end], …]}; epoch ms; a lease whose end is not known ends at 0
 local function find_leases(keys, args)
-  local number, at, reach = args[1], tonumber(args[2]), tonumber(args[3])
-  local past = '(' .. number .. NUL .. moment_text(at + 1)
-  local leases = {}
-  for _, member in ipairs(redis.call('ZREVRANGEBYLEX', keys[1], past, '[' .. number .. NUL, 'LIMIT', 0, 64)) do
-    local begin, ends, session, page = member:match('^[^%z]*%z([^%z]*)%z([^%z]*)%z([^%z]*)%z(.*)$')
-    if ends == '' then ends = keys[2] and redis.call('ZSCORE', keys[2], number .. ':' .. session) or '0' end
-    if ends ~= '0' and tonumber(ends) + reach <= at then break end
-    leases[#leases + 1] = {session, page, tonumber(begin), tonumber(ends)}
-  end
-  return #leases == 0 and '{"leases":[]}' or cjson.encode({leases = leases})
+  local now = clock(args[1])
+  local search = setmetatable({
+    history = keys[1], leased = keys[2], number = args[2], at = tonumber(args[3]), reach = tonumber(args[4]),
+    leases = {}, live = {}, next_begin = false,
+  }, Search)
+  if search.at + LATE > now then search:look_ahead(now) end
+  search:look_back(now)
+  return #search.leases == 0 and '{"leases":[]}' or cjson.encode({leases = search.leases})
 end
 
 -- ep1_read_visits: the last visit of each session. KEYS  sessions
@@ -48,7 +106,7 @@ function Lease.release(keys, now, lease)
   redis.call('ZREM', keys.granted, member)
   redis.call('ZADD', keys.free, ends + lease.cooldown, lease.number)
   local history = History.of(keys.history, lease.kept)
-  history:finish(lease.number, ends)
+  history:finish(lease.number, lease.session, ends)
   history:write(now)
 end
 

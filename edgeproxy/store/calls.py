@@ -77,14 +77,15 @@ class Calls:
         return None if found is None else str(found)
 
     async def leases(self, account: Account, number: str, pool: Pool | None, at_ms: int, reach_ms: int) -> list[Lease]:
-        """The leases that held the number at that moment, or had ended no longer than `reach_ms` before; latest first.
+        """The leases that held the number at that moment, or had ended less than `reach_ms` before; latest first, and
+        at most 64. `pool` is the one that the number is in.
 
-        `pool` is the one that the number is in.
+        One that began while the store's clock was ahead is told as beginning at that moment, if that is about now.
         """
         names = [keys.history(account.name)]
         if pool is not None:
             names.append(keys.pool(account.name, pool.name)[1])
-        reply = await self._functions.read("ep1_find_leases", names, number, at_ms, reach_ms)
+        reply = await self._functions.read("ep1_find_leases", names, self.store.clock(), number, at_ms, reach_ms)
         return [Lease(session, page, int(begin), int(end) or None) for session, page, begin, end in reply["leases"]]
 
     async def visits(self, account: Account, session_ids: list[str]) -> list[dict[str, Any] | None]:

@@ -88,7 +88,12 @@ function Pool.of(index, settings, at, keys, history)
 end
 
 local function member_of(number, session) return number .. ':' .. session end
-local function number_of(member) return member:sub(1, member:find(':', 1, true) - 1) end
+
+-- A member's number and session.
+local function parts_of(member)
+  local colon = member:find(':', 1, true)
+  return member:sub(1, colon - 1), member:sub(colon + 1)
+end
 
 local function members_of(set)
   local values = {}
@@ -129,8 +134,9 @@ function Pool:open(now)
     redis.call('ZRANGEBYSCORE', self.leased_key, '-inf', now, 'WITHSCORES', 'LIMIT', 0, self.want + SWEEP))
   local ordered = #queue  -- as the store gives them; those put back are not
   for _, lease in ipairs(ended) do
-    local number, at = number_of(lease[1]), lease[2] + self.cooldown
-    self.history:finish(number, lease[2])
+    local number, session = parts_of(lease[1])
+    local at = lease[2] + self.cooldown
+    self.history:finish(number, session, lease[2])
     self.drop[lease[1]] = true
     self.release[number] = at
     if at <= now then queue[#queue + 1] = {number, at} end
@@ -150,7 +156,7 @@ function Pool:regain(number, session, now)
     local member = member_of(number, session)
     local ended = not self.drop[member] and redis.call('ZSCORE', self.leased_key, member)
     if ended and tonumber(ended) + self.cooldown <= now then
-      self.history:finish(number, tonumber(ended))
+      self.history:finish(number, session, tonumber(ended))
       self.drop[member] = true
       at = tonumber(ended) + self.cooldown
     end
@@ -166,10 +172,10 @@ function Pool:longest_released()
   end
 end
 
--- Ends the oldest lease early; where there is none, the longest cooldown.
-function Pool:recycle(now)
+-- Ends another session's oldest lease early; where there is none, the longest cooldown.
+function Pool:recycle(session, now)
   if not self.oldest then
-    self.oldest = redis.call('ZRANGE', self.granted_key, 0, self.want + self.swept - 1)
+    self.oldest, self.all_read = {}, false
     local free = redis.call('ZRANGEBYSCORE', self.free_key, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, self.want)
     self.cooling = scored(free)
     for number, at in pairs(self.release) do
@@ -178,20 +184,43 @@ function Pool:recycle(now)
     table.sort(self.cooling, earlier)
     self.next_oldest, self.next_cooling = 1, 1
   end
-  while self.next_oldest <= #self.oldest + #self.begun do
-    local member = self.oldest[self.next_oldest] or self.begun[self.next_oldest - #self.oldest]
-    self.next_oldest = self.next_oldest + 1
-    if not self.drop[member] then
+  local at = self.next_oldest
+  while true do
+    local member = self:granted_at(at)
+    if not member then break end
+    local number, holder = parts_of(member)
+    local ends = not self.drop[member] and self:end_of(member)
+    if not ends then
+      if at == self.next_oldest then self.next_oldest = at + 1 end
+    elseif holder ~= session then
       self:end_lease(member)
-      self.history:finish(number_of(member), now)
-      return number_of(member)
+      self.history:finish(number, holder, math.min(ends, now))
+      return number
     end
+    at = at + 1
   end
   while self.next_cooling <= #self.cooling do
     local number = self.cooling[self.next_cooling][1]
     self.next_cooling = self.next_cooling + 1
     if not self.taken[number] then return number end
   end
+end
+
+function Pool:end_of(member)
+  return self.ends[member] or tonumber(redis.call('ZSCORE', self.leased_key, member) or nil)
+end
+
+-- The `at`th of the leases, granted longest ago first: those that this batch found, then those that it has begun.
+function Pool:granted_at(at)
+  local oldest = self.oldest
+  if at > #oldest and not self.all_read then
+    local first, many = #oldest, self.want + self.swept
+    local more = redis.call('ZRANGE', self.granted_key, first, first + many - 1)
+    for i = 1, #more do oldest[first + i] = more[i] end
+    self.all_read = #more < many
+    return self:granted_at(at)
+  end
+  return oldest[at] or self.begun[at - #oldest]
 end
 
 function Pool:end_lease(member)
@@ -350,7 +379,7 @@ function Batch:allocate(pool, session, page, at, visitor)
   end
   number = number or pool:longest_released()
   if not number and pool.overflow == 'recycle' then
-    number = pool:recycle(now)
+    number = pool:recycle(session.id, now)
     if number then self.recycled = self.recycled + 1 end
   end
   if not number then return false end

@@ -1,5 +1,6 @@
 """The history of leases: who held a number at a moment, to the millisecond, and for how long that is known."""
 
+import asyncio
 import random
 from typing import Any
 
@@ -75,6 +76,91 @@ async def test_a_recycled_lease_ends_where_the_next_begins(desk: Desk) -> None:
     assert [lease.session_id for lease in await history.held(ONE)] == [second]
     within_cooldown = await history.held(ONE, MINUTE, reach_s=15 * MINUTE)
     assert [lease.session_id for lease in within_cooldown] == [second, first]
+
+
+@pytest.mark.parametrize("step_s", [0, 0.001, 1], ids=["at once", "a ms apart", "a second apart"])
+async def test_in_bursts_on_a_recycling_pool_every_live_lease_is_found(desk: Desk, step_s: float) -> None:
+    history = await archive(desk, accounts(overflow="recycle"))
+    for _ in range(10):
+        desk.clock.advance(step_s)
+        batch = await asyncio.gather(*(desk.ask(history.account, PAGE) for _ in range(16)))
+        holders = {str(shown.numbers[0]): shown.session_id for shown in batch}
+        for number, session in holders.items():
+            assert [lease.session_id for lease in await history.held(number)] == [session]
+            reached = [lease.session_id for lease in await history.held(number, reach_s=15 * MINUTE)]
+            assert reached[0] == session
+            assert len(reached) == len(set(reached)) >= 8  # who was shown the number for no ms may call it too
+    desk.clock.advance(31 * MINUTE)
+    await desk.ask(history.account, PAGE)  # puts back what has ended, and ends nothing that the history does not know
+    members = [member.split("\0") for member in await desk.redis.zrange(keys.history("x"), 0, -1)]
+    assert len([member for member in members if not member[2]]) == 1
+
+
+async def test_a_lease_of_no_length_is_told_with_its_moment(desk: Desk) -> None:
+    history = await archive(desk, accounts(numbers=[ONE], overflow="recycle"))
+    first, second = await asyncio.gather(*(desk.ask(history.account, PAGE) for _ in range(2)))
+    begin = desk.clock.now
+    assert await history.held(ONE, -0.001, reach_s=MINUTE) == []
+    assert await history.held(ONE, reach_s=MINUTE) == [
+        Lease(second.session_id, PAGE, begin, begin + 30 * MINUTE * 1000),
+        Lease(first.session_id, PAGE, begin, begin),
+    ]
+    assert [lease.session_id for lease in await history.held(ONE, MINUTE - 0.001, reach_s=MINUTE)][
+        1
+    ] == first.session_id
+    assert [lease.session_id for lease in await history.held(ONE, MINUTE, reach_s=MINUTE)] == [second.session_id]
+
+
+@pytest.mark.parametrize("before", [1, 70, 200])
+async def test_a_live_lease_below_an_earlier_release_s_leases_of_no_length_is_found_and_ends(
+    desk: Desk, before: int
+) -> None:
+    history = await archive(desk, accounts(numbers=[ONE]))
+    session = (await desk.ask("x", PAGE)).session_id
+    begin = desk.clock.now
+    await desk.redis.zadd(
+        keys.history("x"), {f"{ONE}\0{begin:013}\0{begin:013}\0recycled-{i}\0{PAGE}": 0 for i in range(before)}
+    )
+    live = Lease(session, PAGE, begin, begin + 30 * MINUTE * 1000)
+    assert await history.held(ONE) == [live]
+    assert await history.held(ONE, 5 * MINUTE) == [live]
+    desk.clock.advance(50 * MINUTE)
+    second = (await desk.ask("x", PAGE)).session_id
+    assert await history.held(ONE, -21 * MINUTE) == [live]
+    assert [lease.session_id for lease in await history.held(ONE)] == [second]
+
+
+async def test_a_lease_that_an_earlier_release_left_unended_ended_when_the_next_began(desk: Desk) -> None:
+    history = await archive(desk, accounts(numbers=[ONE]))
+    session = (await desk.ask("x", PAGE)).session_id
+    begin = desk.clock.now
+    for who in ("lost", session):
+        lost = f"{ONE}\0{begin - 600_000:013}\0\0{who}\0{PAGE}"
+        await desk.redis.zadd(keys.history("x"), {lost: 0})
+        assert [lease.session_id for lease in await history.held(ONE)] == [session]
+        found = await history.held(ONE, reach_s=MINUTE)
+        assert [(lease.session_id, lease.end_ms) for lease in found[1:]] == [(who, begin)]
+        await desk.redis.zrem(keys.history("x"), lost)
+
+
+@pytest.mark.parametrize("back_s", [0.001, 5, 1200])
+async def test_a_lease_is_found_though_the_clock_went_back_behind_its_begin(desk: Desk, back_s: float) -> None:
+    history = await archive(desk, accounts(overflow="recycle"))
+    earlier = (await desk.ask("x", PAGE)).session_id
+    other = (await desk.ask("x", PAGE)).session_id
+    desk.clock.advance(25 * MINUTE)
+    await desk.ask("x", PAGE, other)
+    later = (await desk.ask("x", PAGE)).session_id  # takes the number of the first
+    desk.clock.advance(-back_s)
+    assert [lease.session_id for lease in await history.held(ONE)] == [later]
+    assert [lease.session_id for lease in await history.held(TWO)] == [other]
+    assert [lease.session_id for lease in await history.held(ONE, reach_s=MINUTE)] == [later, earlier]
+    both = await desk.ask("x", [PAGE, "+493015981101"])
+    assert both.numbers == [TWO, ONE]
+    for _ in range(2):
+        for number in (ONE, TWO):
+            assert [lease.session_id for lease in await history.held(number)] == [both.session_id]
+        desk.clock.advance(back_s + 1)
 
 
 async def test_a_number_that_leaves_its_pool_takes_its_history_along(desk: Desk) -> None:

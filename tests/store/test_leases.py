@@ -177,6 +177,29 @@ async def test_recycle_takes_a_cooling_number_where_no_lease_is_left(desk: Desk)
     assert last(await desk.ask("x", PAGE)) == last(second)
 
 
+async def test_recycle_takes_no_number_of_the_session_itself(desk: Desk) -> None:
+    await desk.load(pool(overflow="recycle", numbers=["+493015981151", "+493015981152"]))
+    pages = [f"+49301598110{n}" for n in range(4)]
+    first = await desk.ask("x", pages)
+    assert first.numbers == ["+493015981151", "+493015981152", False, False]
+    assert (await desk.ask("x", pages[::-1], first.session_id)).numbers == [False, False, *first.numbers[1::-1]]
+    account = await desk.account("x")
+    one, two = await asyncio.gather(*(desk.ask(account, pages[:1], first.session_id), desk.ask(account, pages[1:3])))
+    assert (one.numbers, two.numbers) == ([first.numbers[0]], ["+493015981151", "+493015981152"])
+
+
+async def test_recycle_passes_over_the_session_s_own_leases_to_the_oldest_of_another(desk: Desk) -> None:
+    numbers = [f"+4930159811{n}" for n in range(51, 61)]
+    await desk.load(pool(overflow="recycle", numbers=[f"{numbers[0]}..{numbers[-1]}"]))
+    pages = [f"+49301598120{n}" for n in range(10)]
+    first = await desk.ask("x", pages[:7])
+    desk.clock.advance(1)
+    others = [await desk.ask("x", PAGE) for _ in range(3)]
+    more = await desk.ask("x", pages, first.session_id)
+    assert more.numbers == [*first.numbers, *(other.numbers[0] for other in others)]
+    assert (await desk.ask("x", pages[0])).numbers == numbers[:1]
+
+
 async def test_recycle_within_one_batch(desk: Desk) -> None:
     await desk.load(pool(overflow="recycle"))
     account = await desk.account("x")
