@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import tzinfo
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
@@ -19,6 +19,7 @@ import click
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from edgeproxy import moments
 from edgeproxy.account_file import Duration
 from edgeproxy.commands import fail, load_settings, store_of
 from edgeproxy.errors import Fault
@@ -65,44 +66,32 @@ class ExportError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """A moment, epoch ms; or, with `ago`, so many ms before the store's time."""
+    """A moment as it was written (`text`); or, where that is empty, so many ms before the store's time."""
 
-    ms: int
-    ago: bool
+    text: str
+    ago_ms: int = 0
 
-    def at(self, now_ms: int) -> int:
-        """The moment, epoch ms."""
-        return max(0, now_ms - self.ms) if self.ago else self.ms
+    def at(self, now_ms: int, zone: tzinfo) -> int:
+        """The moment, epoch ms; a stamp without an offset is one of `zone`.
 
-
-def _read_when(text: str) -> When:
-    """Read a moment, or a time ago; `now` is no time ago.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if text == "now":
-        return When(0, ago=True)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        try:
-            return When(TypeAdapter(Duration).validate_python(text), ago=True)
-        except ValidationError:
-            raise ValueError(
-                f"{text!r} is neither a time such as 2026-01-31T23:59:59Z nor a time ago such as 1h"
-            ) from None
-    ms = round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-    if ms < 0:
-        raise ValueError(f"{text!r} is before 1970")
-    return When(ms, ago=False)
+        Raises:
+            ValueError: it is before 1970 there.
+        """
+        return moments.read_ms(self.text, zone) if self.text else max(0, now_ms - self.ago_ms)
 
 
 def _when(context: click.Context, option: click.Parameter, text: str) -> When:
+    """Read a moment, or a time ago; `now` is no time ago."""
+    if text == "now":
+        return When("")
     try:
-        return _read_when(text)
+        moments.read(text)
     except ValueError as error:
-        raise click.BadParameter(str(error), context, option) from None
+        try:
+            return When("", TypeAdapter(Duration).validate_python(text))
+        except ValidationError:
+            raise click.BadParameter(f"{text!r} {error}, or a time ago such as 1h", context, option) from None
+    return When(text)
 
 
 @click.command()
@@ -113,7 +102,8 @@ def _when(context: click.Context, option: click.Parameter, text: str) -> When:
 )  # fmt: skip
 @click.option(
     "--from", "begin", metavar="WHEN", callback=_when, required=True,
-    help="The first moment: ISO 8601, in UTC where it does not say, or a time ago such as 1h.",
+    help="The first moment: RFC 3339, in the account's time zone where it does not say; seconds or milliseconds "
+    "since 1970; or a time ago such as 1h.",
 )  # fmt: skip
 @click.option(
     "--to", "end", metavar="WHEN", callback=_when, default="now", show_default=True,
@@ -159,9 +149,13 @@ async def _export(
         if known is None:
             raise ExportError(f"there is no account {account}")
         now_ms = await Calls(store, None).now_ms(known)
-        begin_ms, end_ms = span[0].at(now_ms), min(now_ms, span[1].at(now_ms))  # later entries are yet to come
-        if begin_ms >= span[1].at(now_ms):
+        try:
+            begin_ms, end_ms = (when.at(now_ms, moments.zone(known.timezone)) for when in span)
+        except ValueError as error:
+            raise ExportError(f"--from and --to: {error}") from None
+        if begin_ms >= end_ms:
             raise ExportError("--from is not before --to")
+        end_ms = min(now_ms, end_ms)  # later entries are yet to come
         with _written_whole(file) as sink, writer(sink) as rows:
             if what in ("visits", "all"):
                 pieces = streams.visits(store, account, begin_ms, end_ms)
@@ -264,8 +258,7 @@ class _JSONLines:
         for row in rows:
             for name in self._moments:
                 if row.get(name) is not None:
-                    moment = datetime.fromtimestamp(row[name] / 1000, UTC).isoformat(timespec="milliseconds")
-                    row[name] = moment.replace("+00:00", "Z")
+                    row[name] = moments.text(row[name])
         self._sink.write(b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows))
 
 

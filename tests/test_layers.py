@@ -16,6 +16,7 @@ LEVELS = {
     "edgeproxy.settings": 0.5,
     "edgeproxy.accounts": 0,
     "edgeproxy.model": 0.25,
+    "edgeproxy.moments": 0,
     "edgeproxy.account_file": 0.5,
     "edgeproxy.telemetry": 1,
     "edgeproxy.client_ip": 1,

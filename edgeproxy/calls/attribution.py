@@ -5,6 +5,9 @@ that held it then are candidates, and so are leases within their cooldown, for v
 silently: candidates are ordered, and `certainty` says how far they can be trusted.
 """
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,6 +15,8 @@ from edgeproxy.model import Account, Pool
 from edgeproxy.store.calls import Calls, Lease
 from edgeproxy.store.partner import Partner, Record
 from edgeproxy.store.static import Static
+
+_log = logging.getLogger(__name__)
 
 How = Literal["lease", "source", "static", "cooldown", "shared"]
 Certainty = Literal["exact", "likely", "ambiguous", "none"]
@@ -28,10 +33,25 @@ _POOL = "pool:"
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """Where a call goes. `reserve` is tried after `timeout_s` without an answer, `alternatives` in their order."""
+
+    destination: str | None
+    alternatives: tuple[str, ...] = ()
+    reserve: str | None = None
+    timeout_s: int | None = None
+    ignore_early_media: bool = True
+
+
+_NOWHERE = Route(None)
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """One that the number may have been shown for. Moments are epoch ms; what does not apply is None."""
 
     how: How
+    route: Route = _NOWHERE  # of a call that is this one's
     session_id: str | None = None
     page: str | None = None  # the number on page that the tracking number replaced
     begin_ms: int | None = None
@@ -65,19 +85,10 @@ class Found:
         return "likely" if told_apart[0].how == "cooldown" else "exact"
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where a call goes. `reserve` is tried after `timeout_s` without an answer, `alternatives` in their order."""
-
-    destination: str | None
-    alternatives: tuple[str, ...] = ()
-    reserve: str | None = None
-    timeout_s: int | None = None
-    ignore_early_media: bool = True
-
-
 async def lookup(calls: Calls, account: Account, number: str, at_ms: int) -> Found:
     """Everyone whom the number (E.164) may have been shown to at that moment.
+
+    A record of the number that cannot be read is left out, and logged: the call goes on with what can.
 
     Raises:
         Fault: `STORE_UNAVAILABLE`.
@@ -86,19 +97,33 @@ async def lookup(calls: Calls, account: Account, number: str, at_ms: int) -> Fou
     shared = [pool for pool in account.pools if pool.shared_number == number]
     pool = _pool_of(account, state)
     reach_ms = pool.cooldown_ms if pool else max((pool.cooldown_ms for pool in account.pools), default=0)
-    leases = await calls.leases(account, number, pool, at_ms, reach_ms)
-    visits = await calls.visits(account, [lease.session_id for lease in leases])
-    matches = [_of_lease(lease, visit, pool, at_ms) for lease, visit in zip(leases, visits, strict=True)]
-    for source in (await Partner(calls.store, None).find(account, "sources", {"phonenr": [number]})).records:
-        begin_ms, end_ms = int(source["timestamp"] or 0), int(source.get("rests_until") or source.get("expire") or 0)
-        if begin_ms <= at_ms and (end_ms == 0 or at_ms < end_ms) and source.get("reserve_number") != "1":
-            matches.append(Match("source", begin_ms=begin_ms, end_ms=end_ms or None, source=source))
+    matches: list[Match] = []
+    with _if_readable(account, number, "leases"):
+        leases = await calls.leases(account, number, pool, at_ms, reach_ms)
+        visits = await calls.visits(account, [lease.session_id for lease in leases])
+        matches += [_of_lease(lease, visit, pool, at_ms) for lease, visit in zip(leases, visits, strict=True)]
+    sources: list[Record] = []
+    with _if_readable(account, number, "sources"):
+        sources = (await Partner(calls.store, None).find(account, "sources", {"phonenr": [number]})).records
+    for source in sources:
+        with _if_readable(account, number, "source"):
+            matches += _of_source(source, at_ms)
     if state == "static":
-        ((_, parts),) = await Static(calls.store, None).look(account, [number])
-        matches.append(Match("static", static=parts))
-    matches += [Match("shared", pool=pool) for pool in shared]
+        with _if_readable(account, number, "scenario"):
+            ((_, parts),) = await Static(calls.store, None).look(account, [number])
+            matches.append(Match("static", _scenario(parts.get("redirectOptions")), static=parts))
+    matches += [Match("shared", _to_what_is_replaced(pool), pool=pool) for pool in shared]
     matches.sort(key=lambda match: _ORDER.index(match.how))
     return Found(state is not None or bool(shared), tuple(matches))
+
+
+@contextlib.contextmanager
+def _if_readable(account: Account, number: str, what: str) -> Iterator[None]:
+    """Go on without what is not as it should be in the store."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _log.error("account %s: the %s of %s cannot be read: %r", account.name, what, number, error)
 
 
 def _pool_of(account: Account, state: str | None) -> Pool | None:
@@ -110,6 +135,7 @@ def _of_lease(lease: Lease, visit: dict[str, Any] | None, pool: Pool | None, at_
     held = lease.end_ms is None or at_ms < lease.end_ms
     return Match(
         "lease" if held else "cooldown",
+        Route(lease.page),
         session_id=lease.session_id,
         page=lease.page,
         begin_ms=lease.begin_ms,
@@ -119,33 +145,23 @@ def _of_lease(lease: Lease, visit: dict[str, Any] | None, pool: Pool | None, at_
     )
 
 
-def route(found: Found, at_ms: int) -> Route:
-    """Where a call goes that came at that moment, by the first match.
-
-    A lease's call goes to the number on page that the tracking number replaced; a source's to its destination, unless
-    it is quarantined; a static number's by its redirect scenario; a shared number's to what its pool replaces, if that
-    is one number.
-    """
-    if not found.matches:
-        return Route(None)
-    match = found.matches[0]
-    if match.source is not None:
-        expire = match.source.get("expire")
-        if match.source["status"] == "quarantined" or (expire and int(expire) <= at_ms):
-            return Route(None)
-        alternatives = match.source.get("alt_numbers") or ""
-        return Route(match.source.get("destnr"), tuple(number for number in alternatives.split(",") if number))
-    if match.static is not None:
-        return _scenario(match.static.get("redirectOptions"))
-    if match.how == "shared":
-        replaces = match.pool.replaces if match.pool else frozenset()
-        return Route(next(iter(replaces)) if len(replaces) == 1 else None)
-    return Route(match.page)
+def _of_source(source: Record, at_ms: int) -> list[Match]:
+    """The source, if the number was its own at that moment."""
+    begin_ms, expire_ms = int(source["timestamp"] or 0), int(source.get("expire") or 0)
+    end_ms = int(source.get("rests_until") or expire_ms)
+    if not (begin_ms <= at_ms and (end_ms == 0 or at_ms < end_ms)) or source.get("reserve_number") == "1":
+        return []
+    if source["status"] == "quarantined" or 0 < expire_ms <= at_ms:
+        goes = _NOWHERE
+    else:
+        alternatives = source.get("alt_numbers") or ""
+        goes = Route(source.get("destnr"), tuple(number for number in alternatives.split(",") if number))
+    return [Match("source", goes, begin_ms=begin_ms, end_ms=end_ms or None, source=source)]
 
 
 def _scenario(redirect: dict[str, Any] | None) -> Route:
     if redirect is None:
-        return Route(None)
+        return _NOWHERE
     reserve = redirect["reserveRedirect"]
     destination = redirect["ptsnOptions"]["redirectNumber"]
     if reserve is None:
@@ -156,3 +172,17 @@ def _scenario(redirect: dict[str, Any] | None) -> Route:
         timeout_s=reserve["reserveTimeOut"],
         ignore_early_media=reserve["ignoreEarlyMedia"],
     )
+
+
+def _to_what_is_replaced(pool: Pool) -> Route:
+    return Route(next(iter(pool.replaces)) if len(pool.replaces) == 1 else None)
+
+
+def route(found: Found) -> Route:
+    """Where a call goes, by the first match.
+
+    A lease's call goes to the number on page that the tracking number replaced; a source's to its destination, unless
+    it is quarantined; a static number's by its redirect scenario; a shared number's to what its pool replaces, if that
+    is one number.
+    """
+    return found.matches[0].route if found.matches else _NOWHERE

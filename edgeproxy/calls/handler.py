@@ -2,17 +2,25 @@
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Annotated, Any, Literal
 
 import orjson
 from aiohttp import hdrs, web
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
-from edgeproxy import audit
+from edgeproxy import audit, moments
 from edgeproxy.access import ACCESS_TOKEN, SHUT_OUT_S, Access, Bearer, ShutOutError, UnknownTokenError
 from edgeproxy.accounts.number import read_number
 from edgeproxy.calls import attribution
@@ -33,41 +41,19 @@ BODY_MOST = 16 * 1024
 _log = logging.getLogger(__name__)
 _BODY_S = 10  # that a body may take to arrive
 _TRIES = 20  # at a call that others change at the same time
-_MOMENT_END_MS = 253_402_300_800_000  # the end of the year 9999
 _AHEAD_MS = 86_400_000  # that an event's clock may be ahead
-_CALL_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
+_CALL_ID = r"""[A-Za-z0-9.!%*_+`'~()<>:\\"/\[\]?{}@=-]{1,255}"""  # those of a Call-ID (RFC 3261 §25.1), and of base64
 
 
-def _moment_ms(text: str) -> int:
-    """ISO 8601, UTC where it does not say; epoch ms.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError("must be a time such as 2026-01-31T23:59:59Z") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    milliseconds = round(moment.timestamp() * 1000)
-    if not 0 <= milliseconds < _MOMENT_END_MS:
-        raise ValueError("must be a time from 1970 to 9999")
-    return milliseconds
+def _moment(value: object, info: ValidationInfo) -> int:
+    """A moment as `moments` reads it; seconds and milliseconds since 1970 may be numbers."""
+    text = value if isinstance(value, str) else ""
+    if isinstance(value, int | float) and value >= 10**8:  # a smaller one would be a day without its dashes
+        text = repr(value)
+    return moments.read_ms(text, info.context["zone"] if info.context else UTC)
 
 
-def _moment_text(ms: int | None) -> str | None:
-    if ms is None:
-        return None
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _is_moment(text: str) -> str:
-    _moment_ms(text)
-    return text
-
-
-Moment = Annotated[str, StringConstraints(max_length=40), AfterValidator(_is_moment)]
+Moment = Annotated[int, BeforeValidator(_moment)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 
@@ -78,11 +64,11 @@ class _Body(BaseModel):
 class Event(_Body):
     """One event of a call. `number` is the tracking number that was dialled; `caller` may be withheld."""
 
-    call_id: Annotated[str, StringConstraints(pattern=f"^{_CALL_ID.pattern}$")]
+    call_id: Annotated[str, StringConstraints(pattern=f"^{_CALL_ID}$")]
     event: Literal["started", "answered", "ended"]
     number: Text | None = None
     caller: Text | None = None
-    at: Moment | None = Field(None, description="ISO 8601; without it, the moment at which the event comes in")
+    at: Moment | None = Field(None, description="without it, the moment at which the event comes in")
 
     @model_validator(mode="after")
     def _started_needs_a_number(self) -> "Event":
@@ -132,7 +118,7 @@ class CallsAPI:
         at_ms = None
         if "at" in query:
             try:
-                at_ms = _moment_ms(query["at"].replace(" ", "+"))  # a + that was not escaped
+                at_ms = moments.read_ms(query["at"], moments.zone(account.timezone))
             except ValueError as error:
                 errors.append(f"at: {error}")
         if errors:
@@ -149,14 +135,14 @@ class CallsAPI:
         What is known of a call is changed by comparing and setting, so of events at once none is lost. A call that has
         started and ended has a record, made once.
         """
-        account, event = bearer.account, _read(Event, body)
+        account, event = bearer.account, _read(Event, body, bearer.account)
         errors: list[str] = []
         number = _number(event.number, account, errors) if event.number is not None else None
         caller = read_number(event.caller, account.region) if event.caller is not None else None
         if errors:
             raise _Refusal(400, *errors)
         now_ms = await self._calls.now_ms(account)
-        at_ms = _moment_ms(event.at) if event.at is not None else now_ms
+        at_ms = event.at if event.at is not None else now_ms
         if at_ms > now_ms + _AHEAD_MS:
             raise _Refusal(400, "at: is more than a day ahead")
         for _ in range(_TRIES):
@@ -174,7 +160,7 @@ class CallsAPI:
             effect = None
             if event.event == "started" and number is not None:
                 found = await attribution.lookup(self._calls, account, number, at_ms)
-                route = attribution.route(found, at_ms)
+                route = attribution.route(found)
                 after["answer"] = _shown(found, number, at_ms) | {"route": asdict(route)}
                 after["record"] = _attributed(account, found, route, at_ms)
                 effect = _effect(found, number)
@@ -212,7 +198,7 @@ class CallsAPI:
 
     async def erase(self, bearer: Bearer, client: Client, body: bytes) -> dict[str, Any]:
         """`POST /calls/erase`: forgets a visitor, a session or a caller, and gives a receipt."""
-        account, erasure = bearer.account, _read(Erasure, body)
+        account, erasure = bearer.account, _read(Erasure, body, bearer.account)
         errors: list[str] = []
         caller = _number(erasure.caller, account, errors, "caller") if erasure.caller is not None else ""
         if errors:
@@ -287,6 +273,10 @@ class CallsAPI:
             raise _Refusal(401, f"{ACCESS_TOKEN}: is missing or unknown") from None
 
 
+def _moment_text(ms: int | None) -> str | None:
+    return None if ms is None else moments.text(ms)
+
+
 def _number(text: str, account: Account, errors: list[str], name: str = "number") -> str:
     number = read_number(text, account.region)
     if number is None:
@@ -294,14 +284,14 @@ def _number(text: str, account: Account, errors: list[str], name: str = "number"
     return number or ""
 
 
-def _read(model: type[Any], body: bytes) -> Any:
+def _read(model: type[Any], body: bytes, account: Account) -> Any:
     """The checked body; every fault is told at once.
 
     Raises:
         _Refusal, MalformedError.
     """
     try:
-        return model.model_validate(read_object(body))
+        return model.model_validate(read_object(body), context={"zone": moments.zone(account.timezone)})
     except ValidationError as invalid:
         errors = []
         for error in invalid.errors(include_url=False, include_input=False):

@@ -7,6 +7,7 @@ from typing import get_args
 
 from pydantic import BaseModel
 
+from edgeproxy import moments
 from edgeproxy.calls import handler
 from edgeproxy.calls.attribution import Certainty, How, Match
 from edgeproxy.openapi import static
@@ -26,7 +27,8 @@ _MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$"
 # Model → what its fields mean; JSON Schema cannot tell which texts are a number or a moment.
 _MEANINGS = {
     "Event": {
-        "at": "when it happened, not before 1970, and UTC where it does not say",
+        "at": "when it happened: RFC 3339, in the account's time zone where it does not say, or seconds or "
+        "milliseconds since 1970",
         "call_id": "the telephony side's id of the call, the same in all of its events",
         "caller": "the caller's number; what is no number, such as `anonymous`, is as good as none. It is kept without "
         "its last three digits, and as a salted hash",
@@ -78,7 +80,8 @@ _ERRORS = {
 def paths() -> Tree:
     """What is asked for a call, and about it."""
     number = {"type": "string", "minLength": 1, "maxLength": _NUMBER_MOST, "examples": ["+493015981151"]}
-    at = {"type": "string", "format": "date-time", "examples": ["2026-01-31T23:59:59Z"]}
+    examples = ["2026-01-31T23:59:59Z", "1769903999", "1769903999120"]
+    at = {"type": "string", "pattern": moments.PATTERN, "examples": examples}
     lookup = {
         **_operation("get_calls_lookup", "Tell who was shown a number", "CallLookup", "Everyone it may have been."),
         "description": "All that held the number at that moment, and leases that were cooling down; never silently the "
@@ -96,8 +99,8 @@ def paths() -> Tree:
                 "in": "query",
                 "required": False,
                 "schema": at,
-                "description": "the moment: ISO 8601, not before 1970, and UTC where it does not say; without it, now. "
-                "A `+` that is not escaped is taken",
+                "description": "the moment: RFC 3339, in the account's time zone where it does not say, or seconds or "
+                "milliseconds since 1970; without it, now. A `+` that is not escaped is taken",
             },
         ],
     }
@@ -174,10 +177,11 @@ def _taken(model: type[BaseModel]) -> Tree:
         nullable = "anyOf" in schema  # which only `X | None` makes
         rules = dict(schema["anyOf"][0]) if nullable else schema
         rules = {key: rule for key, rule in rules.items() if key not in ("title", "description")}
-        if nullable:
+        if name == "at":  # a number has from nine digits on
+            rules = {"type": ["string", "number", "null"], "pattern": moments.PATTERN}
+            rules |= {"minimum": 10**8, "exclusiveMaximum": moments.END_MS}
+        elif nullable:
             rules["type"] = [rules["type"], "null"]
-        if name == "at":
-            rules["format"] = "date-time"
         told = "; ".join(text for text in (_MEANINGS[model.__name__][name], schema.get("description")) if text)
         properties[name] = rules | {"description": told}
     more = {"description": whole["description"], "examples": _EXAMPLES[model.__name__]}

@@ -6,8 +6,6 @@ checked by its pydantic model; those of the path are among them.
 
 import base64
 import binascii
-import calendar
-import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from pydantic import (
     ValidationInfo,
 )
 
+from edgeproxy import moments
 from edgeproxy.accounts.number import read_number
 from edgeproxy.model import Account
 from edgeproxy.partner.render import FORBIDDEN_IN_XML, Tree
@@ -31,8 +30,6 @@ from edgeproxy.store.partner import Filters, Found, Partner, Record
 
 SOUND_MOST = 1024 * 1024  # bytes of a greeting, decoded
 _ALTERNATIVES_MOST = 10
-_MOMENT_FORMS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d")
-_DAY_MS = 86_400_000
 _ALL = 1000  # records of a customer's greetings and of their sources
 
 # What records show, in this order.
@@ -81,17 +78,13 @@ def _listed(value: object) -> object:
 
 
 def _moment(text: str) -> str:
-    for form in _MOMENT_FORMS:
-        try:
-            return str(calendar.timegm(time.strptime(text, form)) * 1000)
-        except ValueError:
-            continue
-    raise ValueError("is not a time such as 2026-01-31 23:59:59 (UTC)")
+    return str(moments.read_ms(text))
 
 
 def _end(text: str) -> str:
     """The first moment after the second, or the day, that is meant."""
-    return str(int(_moment(text)) + (1000 if " " in text else _DAY_MS))
+    moment = moments.read(text)
+    return str(moment.ms + moment.lasts_ms)
 
 
 def _sound(text: str) -> str:
@@ -121,8 +114,11 @@ Number = Annotated[str, StringConstraints(max_length=64), AfterValidator(_number
 Numbers = Annotated[list[Number], BeforeValidator(_listed), Field(max_length=_ALTERNATIVES_MOST)]
 MomentText = Annotated[
     str,
-    StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}( [0-9]{2}:[0-9]{2}:[0-9]{2})?$"),
-    Field(description="`YYYY-MM-DD HH:MM:SS` or `YYYY-MM-DD`, UTC"),
+    Field(
+        description="`YYYY-MM-DD HH:MM:SS`, `YYYY-MM-DD`, RFC 3339, or seconds or milliseconds since 1970; UTC where "
+        "it does not say",
+        json_schema_extra={"pattern": moments.PATTERN},
+    ),
 ]
 Moment = Annotated[MomentText, AfterValidator(_moment)]
 End = Annotated[MomentText, AfterValidator(_end)]
@@ -188,9 +184,7 @@ def _refuse_undefined(fields: CustomFields, defined: Iterable[str], resource: st
 
 def moment_text(moment: str | None) -> str | None:
     """Epoch ms as `YYYY-MM-DD HH:MM:SS`, UTC."""
-    if not moment:
-        return None
-    return time.strftime(_MOMENT_FORMS[0], time.gmtime(int(moment) // 1000)).rjust(19, "0")  # strftime's years are bare
+    return moments.text_of_seconds(int(moment)) if moment else None
 
 
 def _show(record: Record, fields: Iterable[str]) -> Tree:
@@ -219,6 +213,7 @@ def _refuse(refused: RefusedError, what: str) -> NoReturn:
         "no number": (403, "no number is free"),
         "status": (403, f"{what}: its status does not allow this"),
         "full": (403, f"{what}: the account has as many, or as much, as it may have"),
+        "endless": (400, "expire: the source has none that could be extended: a PUT of the source gives it one"),
         "expire": (400, "expire: must be later than now, than the timestamp, and than the expiry that is extended"),
     }[refused.why]
     raise Refusal(status, text) from None

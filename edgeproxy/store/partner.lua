@@ -16,6 +16,7 @@
 --   no number   no number is free
 --   status      the source's status does not allow it
 --   expire      the expiry is not later than now, the source's start, or (extend) the expiry that stands
+--   endless     the source has no expiry that could be extended
 
 local GREETINGS_MOST = 100  -- of one customer
 local SETTLE_MOST = 100     -- sources whose status changes in one call
@@ -225,14 +226,28 @@ function Sources:put(before, after)
   end
 end
 
--- Brings sources to the status they have at `now`, at most SETTLE_MOST of them: how many it were.
+-- What becomes of a source by now: its record before and after. Fails if the record cannot be read.
+local function settled(sources, id)
+  local before = read(sources.records, id)
+  local after = changed(before, '{}')
+  sources:advance(after)
+  next_change(after)
+  destination(after)
+  return before, after
+end
+
+-- Brings sources to the status they have at `now`, at most SETTLE_MOST of them: how many it were. One whose record cannot
+-- be read stays as it is, with its number: it must not stop the others, nor calls.
 function Sources:settle()
   local due = redis.call('ZRANGEBYSCORE', self.due, '-inf', whole(self.now), 'LIMIT', 0, SETTLE_MOST)
   for _, id in ipairs(due) do
-    local before = read(self.records, id)
-    local after = changed(before, '{}')
-    self:advance(after)
-    self:put(before, after)
+    local readable, before, after = pcall(settled, self, id)
+    if readable then
+      self:put(before, after)
+    else
+      redis.call('ZREM', self.due, id)
+      redis.log(redis.LOG_WARNING, 'edgeproxy: the source ' .. id .. ' of ' .. self.records .. ' cannot be read')
+    end
   end
   return #due
 end
@@ -322,7 +337,8 @@ local function change_source(keys, args)
     after.rests_until = cjson.null
   elseif what == 'extend' then
     local stands = moment(before.expire)
-    if not stands or not expire or expire <= stands then return refused('expire') end
+    if not stands then return refused('endless') end
+    if not expire or expire <= stands then return refused('expire') end
     after.extended = '1'
   end
   if not given(after.timestamp) then after.timestamp = whole(now) end

@@ -182,8 +182,10 @@ def test_an_export_is_there_whole_or_not_at_all(demo: Running, tmp_path: Path) -
     [
         (("--account", "nobody", "--from", "1h", "x.jsonl"), 1, "there is no account nobody"),
         (("--account", "demo", "--from", "1h", "--to", "2h", "x.jsonl"), 1, "--from is not before --to"),
-        (("--account", "demo", "--from", "soon", "x.jsonl"), 2, "'soon' is neither a time such as"),
-        (("--account", "demo", "--from", "1960-01-01", "x.jsonl"), 2, "is before 1970"),
+        (("--account", "demo", "--from", "soon", "x.jsonl"), 2, "'soon' must be a time such as"),
+        (("--account", "demo", "--from", "1960-01-01", "x.jsonl"), 2, "'1960-01-01' must be a time from 1970 to 9998"),
+        (("--account", "demo", "--from", "2026-01-31 23:59:60", "x.jsonl"), 2, "must be a time such as"),
+        (("--account", "demo", "--from", "1769817600", "--to", "1769817600000", "x.jsonl"), 1, "--from is not before"),
         (("--account", "demo", "--from", "1h", "x.csv"), 2, "x.csv ends neither in .jsonl nor in .parquet"),
         (("--account", "demo", "--from", "1h", "/nowhere/x.jsonl"), 1, "/nowhere/x.jsonl: No such file or directory"),
     ],

@@ -22,7 +22,7 @@ import schemathesis
 from requests.auth import HTTPDigestAuth
 from schemathesis.specs.openapi import checks
 
-from edgeproxy import openapi
+from edgeproxy import moments, openapi
 from edgeproxy.accounts.number import read_number
 from edgeproxy.calls import handler as calls
 from edgeproxy.openapi import calls as calls_api
@@ -265,8 +265,8 @@ def aim_calls(case: Case, partner: Partner) -> None:
 def reads(sent: dict[str, Any]) -> bool:
     """What no schema can tell: whether texts are moments (an event's a day ahead at most) and numbers."""
     try:
-        if isinstance(sent.get("at"), str):
-            at_ms = calls._moment_ms(sent["at"])
+        if isinstance(sent.get("at"), str | int | float):
+            at_ms = moments.read_ms(str(sent["at"]))
             if "event" in sent and at_ms > time.time() * 1000 + calls._AHEAD_MS:
                 return False
     except ValueError:

@@ -158,13 +158,53 @@ async def test_sources_and_static_numbers(api: Api, desk: Desk) -> None:
     assert (free["matches"], free["certainty"]) == ([], "none")
 
 
+UNREADABLE = [b" ", b"{", b"[]", b'"x"', b"{}", b'{"source_id":"1","status":"active","timestamp":"soon"}',
+              b'{"redirectOptions":{}}', b'{"redirectOptions":[1]}', b"\x80"]  # fmt: skip
+
+
+@pytest.mark.parametrize("record", UNREADABLE)
+async def test_a_record_that_cannot_be_read_is_left_out_of_a_call_s_answer(
+    api: Api, desk: Desk, record: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    account, partner = await desk.account("x"), Partner(desk.store, None)
+    await partner.create_customer(account, {"name": "c", "custnr": "1"})
+    in_an_hour = str(api.clock.now + 3_600_000)
+    for number, expire in (("+493015981300", in_an_hour), ("+493015981301", None)):
+        fields: Record = {"customer_id": "1", "timestamp": None, "expire": expire, "destnr": "+4930999"}
+        await partner.create_source(account, fields, number)
+    client = desk.store.client(keys.account("x"))
+    await client.hset(keys.records("x", "sources")[0], "1", record)
+    await client.hset(keys.numbers("x"), "+493015981302", "static")
+    await client.hset(keys.statics("x"), "+493015981302", record)
+    api.clock.advance(2 * 3600)  # the source's end, too, is looked for in its record
+    for number in ("+493015981300", "+493015981302"):
+        started = await api.event(number, "started", number=number)
+        assert started["route"]["destination"] is None
+        assert (await api.lookup(number))["number"] == number
+    assert (await api.event("c", "started", number="+493015981301"))["route"]["destination"] == "+4930999"
+    assert "cannot be read" in caplog.text
+
+
+async def test_a_source_that_an_earlier_release_let_end_past_the_year_9999_is_told_to_end_with_it(
+    api: Api, desk: Desk
+) -> None:
+    account, partner = await desk.account("x"), Partner(desk.store, None)
+    await partner.create_customer(account, {"name": "c", "custnr": "1"})
+    fields: Record = {"customer_id": "1", "timestamp": None, "expire": "253402300801000", "destnr": "+4930999"}
+    await partner.create_source(account, fields, "+493015981300")
+    (match,) = (await api.lookup("+493015981300"))["matches"]
+    assert match["end"] == "9999-12-31T23:59:59.999Z"
+    assert (await api.event("c", "started", number="+493015981300"))["route"]["destination"] == "+4930999"
+
+
 @pytest.mark.parametrize(
     ("query", "status", "error"),
     [
         ("", 400, "number: is required"),
         ("?number=x", 400, "number: is not a phone number"),
         ("?number=%2B4930111&at=yesterday", 400, "at: must be a time"),
-        ("?number=%2B4930111&at=0001-01-01", 400, "at: must be a time from 1970 to 9999"),
+        ("?number=%2B4930111&at=0001-01-01", 400, "at: must be a time from 1970 to 9998"),
+        ("?number=%2B4930111&at=9999-12-31T23:59:61Z", 400, "at: must be a time such as"),
         ("?number=%2B4930111&at=9999-12-31T23:59:59-01:00", 400, "at: must be a time"),
         ("?number=%2B4930111&colour=red", 400, "colour: there is no such parameter"),
         ("?number=%2B4930111", 404, "number: +4930111 is none of this account's"),
@@ -311,6 +351,12 @@ async def test_a_static_number_s_scenario_routes_the_call(api: Api) -> None:
         ({"call_id": "c d", "event": "ended"}, "call_id: "),
         ({"call_id": "c", "event": "started", "number": "x"}, "number: is not a phone number"),
         ({"call_id": "c", "event": "ended", "at": "soon"}, "at: must be a time"),
+        ({"call_id": "c" * 256, "event": "ended"}, "call_id: "),
+        ({"call_id": "c;d", "event": "ended"}, "call_id: "),
+        ({"call_id": "c", "event": "ended", "at": 20260131}, "at: must be a time"),
+        ({"call_id": "c", "event": "ended", "at": True}, "at: must be a time"),
+        ({"call_id": "c", "event": "ended", "at": []}, "at: must be a time"),
+        ({"call_id": "c", "event": "ended", "at": "9999-12-31T23:59:59Z"}, "at: must be a time from 1970 to 9998"),
         ({"call_id": "c", "event": "ended", "at": "2027-01-01"}, "at: is more than a day ahead"),
         ({"call_id": "c", "event": "ended", "colour": "red"}, "colour: "),
     ],
@@ -319,6 +365,42 @@ async def test_an_event_that_cannot_be(api: Api, body: Any, error: str) -> None:
     status, tree = await api.send("POST", "/calls", body)
     assert status == 400
     assert tree["errors"][0].startswith(error)
+
+
+@pytest.mark.parametrize(
+    "call_id",
+    [
+        "f81d4fae-7dec-11d0-a765-00a0c91e6bf6@foo.bar.com",  # RFC 3261
+        "3848276298220188511@[2001:db8::1]:5060",
+        "".join(map(chr, range(0x21, 0x7F))).translate(dict.fromkeys(map(ord, "#$&,;^|"))),
+        "MTc2OTkwMzk5OS4xMjM+Pz8/Pj4+AAECAwQFBgc=",
+        "1769903999.4711",  # Asterisk's
+        "c" * 255,
+    ],
+)
+async def test_a_call_has_the_id_that_its_carrier_gave_it(api: Api, call_id: str) -> None:
+    assert (await api.event(call_id, "started", number=NUMBER))["call_id"] == call_id
+    assert (await api.event(call_id, "ended"))["cdr_id"] is not None
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        "2026-05-28T12:00:10Z", "2026-05-28T14:00:10+02:00", "2026-05-28 14:00:10", "2026-05-28T14:00:10.000",
+        "1779969610", "1779969610000", "1779969610.0", 1779969610, 1779969610.0, 1779969610000,
+    ],
+)  # fmt: skip
+async def test_a_moment_is_taken_in_every_form_in_the_account_s_time_zone(api: Api, desk: Desk, at: Any) -> None:
+    await desk.load(ACCOUNT % "keep" + "    timezone: Europe/Berlin\n")
+    desk.store.forget("x")
+    session = await api.visit()
+    api.clock.advance(60)
+    started = await api.event("c", "started", number=NUMBER, at=at)
+    assert started["at"] == "2026-05-28T12:00:10.000Z"
+    assert started["matches"][0]["sessionId"] == session
+    asked = str(at)
+    for sent in (asked, asked.replace("+", "%2B")):  # one that did not escape it sends a space
+        assert (await api.lookup(NUMBER, sent))["at"] == "2026-05-28T12:00:10.000Z"
 
 
 @pytest.mark.parametrize(("on_call", "minutes_left"), [("keep", 20), ("extend", 30), ("release", 0)])

@@ -587,6 +587,36 @@ async def test_source_filters(api: Api, query: str, ids: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    "expire",
+    [
+        "2099-01-31 11:00:00",
+        "2099-01-31T12:00:00+01:00",
+        "2099-01-31T11:00Z",
+        "4073540400",
+        "4073540400000",
+        4073540400,
+    ],
+)
+async def test_a_time_is_taken_in_every_form(api: Api, expire: Any) -> None:
+    fields = {"customer_id": "1", "name": "s", "expire": expire}
+    form = fields | {"expire": str(expire)}
+    for body, headers in ((form, {}), (orjson.dumps(fields), {"Content-Type": "application/json"})):
+        (source,) = (await api.good("POST", "sources", body, headers))["sources"]
+        assert source["expire"] == "2099-01-31 11:00:00"
+
+
+async def test_a_source_without_an_expiry_is_told_to_have_none_to_extend(api: Api) -> None:
+    (source,) = (await api.good("POST", "sources", {"customer_id": "1", "name": "s"}))["sources"]
+    one = f"sources/{source['source_id']}"
+    assert await api.call("POST", one + "/extend", {"expire": "2099-03-01"}) == (
+        400, {"errors": ["expire: the source has none that could be extended: a PUT of the source gives it one"]},
+    )  # fmt: skip
+    await api.good("PUT", one, {"expire": "2099-02-01"})
+    (extended,) = (await api.good("POST", one + "/extend", {"expire": "2099-03-01"}))["sources"]
+    assert extended["status"] == "extended"
+
+
+@pytest.mark.parametrize(
     ("form", "status", "error"),
     [
         ({"customer_id": "9"}, 400, "customer_id: there is no such customer"),
@@ -595,8 +625,11 @@ async def test_source_filters(api: Api, query: str, ids: list[str]) -> None:
         ({"phonenr": "+493015981151"}, 403, "phonenr: is not free"),
         ({"vm_greeting_id": "2", "customer_id": "407390"}, 400, "vm_greeting_id: the customer has no such greeting"),
         ({"expire": "2001-01-01"}, 400, "expire: must be later than now"),
-        ({"expire": "2099-02-30"}, 400, "expire: is not a time"),
-        ({"timestamp": "tomorrow"}, 400, "timestamp: must be like"),
+        ({"expire": "2099-02-30"}, 400, "expire: must be a time such as"),
+        ({"expire": "2099-12-31 23:59:60"}, 400, "expire: must be a time such as"),
+        ({"expire": "9999-12-31 23:59:61"}, 400, "expire: must be a time such as"),
+        ({"expire": "9999-12-31 23:59:59"}, 400, "expire: must be a time from 1970 to 9998"),
+        ({"timestamp": "tomorrow"}, 400, "timestamp: must be a time such as"),
         ({"alt_numbers": ",".join(f"0301234{n}" for n in range(11))}, 400, "alt_numbers: has more than 10 entries"),
         ({"custom_2": "x"}, 400, "custom_2: is not defined for sources"),
     ],
