@@ -39,10 +39,70 @@ local function disclaim(keys, args)
   return 'OK'
 end
 
--- ep1_save_account: replaces an account's configuration and moves its numbers between pools and the free numbers that
--- are in none, in one step. A number that leaves a pool ends its lease, and keeps the cooldown it has wherever it goes.
+-- Cooldowns of numbers that leave their account are kept, for whichever account takes them: a sorted set, number → when
+-- it can be leased.
+local function keep_cooldowns(key, now, cooling)
+  local scores = {}
+  for number, at in pairs(cooling) do
+    scores[#scores + 1] = string.format('%.0f', at)
+    scores[#scores + 1] = number
+  end
+  in_chunks('ZADD', key, scores, 2)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
+  local last = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
+  if last then redis.call('PEXPIRE', key, string.format('%.0f', tonumber(last) - now)) end
+end
+
+-- ep1_leave_account: how long numbers cool down that are about to leave the account. Their leases end.
 --
--- KEYS  account, numbers, free, history, then three a pool (free, leased, granted)
+-- KEYS  free, then three a pool (free, leased, granted), then `left`, where that is on the same server: it is kept there
+-- ARGV  [1] now_ms, [2] JSON [[the numbers that leave a pool, its cooldown in ms], …], as in KEYS
+--       [3] JSON [number that leaves the free ones, …]
+-- Reply, JSON: {number: when it can be leased, …}, of those that cool down
+local function leave(keys, args)
+  local now, pools, loose = clock(args[1]), cjson.decode(args[2]), cjson.decode(args[3])
+  local cooling, all = {}, {}
+  local function note(number, at)
+    all[#all + 1] = number
+    at = tonumber(at or nil)
+    if at and at > now then cooling[number] = at end
+  end
+  for _, number in ipairs(loose) do note(number, redis.call('ZSCORE', keys[1], number)) end
+  for i, pool in ipairs(pools) do
+    local free, leased, leaving = keys[3 * i - 1], keys[3 * i], {}
+    for _, number in ipairs(pool[1]) do
+      leaving[number] = true
+      note(number, redis.call('ZSCORE', free, number))
+    end
+    if next(leaving) then
+      local leases = redis.call('ZRANGE', leased, 0, -1, 'WITHSCORES')
+      for at = 1, #leases, 2 do
+        local number = leases[at]:match('^[^:]*')
+        if leaving[number] then note(number, math.min(now, tonumber(leases[at + 1])) + pool[2]) end
+      end
+    end
+  end
+  local left = keys[3 * #pools + 2]
+  if left then
+    in_chunks('ZREM', left, all, 1)
+    keep_cooldowns(left, now, cooling)
+  end
+  return next(cooling) and cjson.encode(cooling) or '{}'
+end
+
+-- ep1_keep_cooldowns, of numbers that leave an account of another server. KEYS  left
+-- ARGV  [1] now_ms, [2] JSON {number: when it can be leased, …}
+local function keep(keys, args)
+  keep_cooldowns(keys[1], clock(args[1]), cjson.decode(args[2]))
+  return 'OK'
+end
+
+-- ep1_save_account: replaces an account's configuration and moves its numbers between pools and the free numbers that
+-- are in none, in one step. A number that leaves a pool ends its lease, and keeps the cooldown it has wherever it goes;
+-- one that the account did not have comes with the cooldown that it left another with.
+--
+-- KEYS  account, numbers, free, history, then three a pool (free, leased, granted), then `left`, where that is on the same
+--       server
 -- ARGV  [1] now_ms: epoch ms; 0 is the store's own time
 --       [2] the account's name
 --       [3] the version that the caller read ("" where there was no account)
@@ -50,6 +110,7 @@ end
 --       [5] JSON [[pool, [number that leaves it, …], [number that enters it, …], its cooldown in ms], …], as in KEYS
 --       [6] JSON [[number that leaves the free ones, …], [number that enters them, …]]
 --       [7] leases_kept: ms
+--       [8] JSON {number: when it can be leased, …}, of those that left other accounts, where `left` is not in KEYS
 -- Reply: the account's version, or nil, and nothing written, where another writer was faster: read again
 local function save(keys, args)
   local now = clock(args[1])
@@ -59,6 +120,8 @@ local function save(keys, args)
   for _, number in ipairs(loose[1]) do
     if redis.call('HGET', keys[2], number) ~= 'free' then return false end  -- a source took it meanwhile
   end
+  local left, brought = keys[3 * #pools + 5], cjson.decode(args[8])
+  if left and redis.call('EXISTS', left) == 0 then left = nil end
   local history = History.of(keys[4], tonumber(args[7]))
 
   local ready = {}
@@ -91,10 +154,13 @@ local function save(keys, args)
       end
     end
   end
+  local function ready_at(number)
+    return string.format('%.0f', ready[number] or left and redis.call('ZSCORE', left, number) or brought[number] or 0)
+  end
   for i, pool in ipairs(pools) do
     local free, states = {}, {}
     for _, number in ipairs(pool[3]) do
-      free[#free + 1] = string.format('%.0f', ready[number] or 0)
+      free[#free + 1] = ready_at(number)
       free[#free + 1] = number
       states[#states + 1] = number
       states[#states + 1] = 'pool:' .. pool[1]
@@ -104,7 +170,7 @@ local function save(keys, args)
   end
   local free, states = {}, {}
   for _, number in ipairs(loose[2]) do
-    free[#free + 1] = string.format('%.0f', ready[number] or 0)
+    free[#free + 1] = ready_at(number)
     free[#free + 1] = number
     states[#states + 1] = number
     states[#states + 1] = 'free'
@@ -120,4 +186,6 @@ end
 
 redis.register_function('ep1_claim', claim)
 redis.register_function('ep1_disclaim', disclaim)
+redis.register_function('ep1_leave_account', leave)
+redis.register_function('ep1_keep_cooldowns', keep)
 redis.register_function('ep1_save_account', save)

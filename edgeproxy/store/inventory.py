@@ -20,6 +20,7 @@ _SETTINGS_SHOWN = ("region", "timezone", "points_daily", "costs", "per_second", 
                    "crawlers", "site")  # fmt: skip
 _FREE = "free"
 _POOL = "pool:"
+_SOME = 1000  # numbers asked about in one call
 
 
 class PartlyDoneError(StoreError):
@@ -239,7 +240,10 @@ async def _save_together(store: Store, changes: list[Change]) -> None:
                 transaction.hset(keys.TOKENS, token, change.account)
         transaction.sadd(keys.ACCOUNTS, *(change.account for change in changes))
         for change in changes:
-            transaction.fcall(*_save(store, change))
+            if change.given_up:
+                transaction.fcall(*_leave(store, change))
+        for change in changes:
+            transaction.fcall(*_save(store, change, {}))
         try:
             await transaction.execute()
         except WatchError:
@@ -262,10 +266,13 @@ async def _save_one_by_one(store: Store, changes: list[Change], saved: list[Chan
     owners = {token: await index.hget(keys.TOKENS, token) for change in changes for token in change.tokens[1]}
     _check_tokens(changes, owners)
     for change in changes:
+        await _keep_cooldowns(store, change)
+    for change in changes:
         for token in change.tokens[1]:
             await index.hset(keys.TOKENS, token, change.account)
         await store.client(keys.ACCOUNTS).sadd(keys.ACCOUNTS, change.account)
-        if await store.client(keys.account(change.account)).fcall(*_save(store, change)) is None:
+        save = _save(store, change, await _cooldowns(store, change.claimed))
+        if await store.client(keys.account(change.account)).fcall(*save) is None:
             raise StoreError(_changed(change))
         saved.append(change)
     beginning = {token for change in changes for token in change.tokens[1]}
@@ -285,13 +292,45 @@ def _check_tokens(changes: list[Change], owners: dict[str, Any]) -> None:
                 raise StoreError(f"an access token of {change.account} belongs to account {owners[token]!s}")
 
 
-def _save(store: Store, change: Change) -> tuple[Any, ...]:
-    """The call that saves an account."""
+async def _keep_cooldowns(store: Store, change: Change) -> None:
+    """Keep, on a cluster, the cooldowns of the numbers that the account gives up, for whichever account takes them."""
+    if not change.given_up:
+        return
+    cooling = str(await store.client(keys.account(change.account)).fcall(*_leave(store, change)))
+    await store.client(keys.LEFT).fcall(function_name("ep1_keep_cooldowns"), 1, keys.LEFT, store.clock(), cooling)
+
+
+async def _cooldowns(store: Store, numbers: list[str]) -> dict[str, float]:
+    """When numbers that left other accounts can be leased; those that do not cool down are left out."""
+    client, found = store.client(keys.LEFT), dict[str, float]()
+    for first in range(0, len(numbers), _SOME):
+        some = numbers[first : first + _SOME]
+        found |= {number: at for number, at in zip(some, await client.zmscore(keys.LEFT, some), strict=True) if at}
+    return found
+
+
+def _leave(store: Store, change: Change) -> tuple[Any, ...]:
+    """The call that tells, and on one server keeps, the cooldowns of the numbers that the account gives up."""
+    gone = set(change.given_up)
+    names = [keys.free(change.account)]
+    for pool in change.moves:
+        names += keys.pool(change.account, pool)
+    names += [] if store.servers.spread else [keys.LEFT]
+    pools = [[[number for number in move[0] if number in gone], move[2]] for move in change.moves.values()]
+    loose = [number for number in change.free[0] if number in gone]
+    return (
+        function_name("ep1_leave_account"), len(names), *names, store.clock(), orjson.dumps(pools), orjson.dumps(loose),
+    )  # fmt: skip
+
+
+def _save(store: Store, change: Change, cooling: dict[str, float]) -> tuple[Any, ...]:
+    """The call that saves an account; `cooling` are cooldowns of numbers that it takes, on a cluster."""
     names = [name(change.account) for name in (keys.account, keys.numbers, keys.free, keys.history)]
     for pool in change.moves:
         names += keys.pool(change.account, pool)
+    names += [] if store.servers.spread else [keys.LEFT]
     moves = [[pool, *move] for pool, move in change.moves.items()]
     return (
         function_name("ep1_save_account"), len(names), *names, store.clock(), change.account, change.version,
-        change.config, orjson.dumps(moves), orjson.dumps(change.free), change.leases_kept_ms,
+        change.config, orjson.dumps(moves), orjson.dumps(change.free), change.leases_kept_ms, orjson.dumps(cooling),
     )  # fmt: skip

@@ -12,6 +12,7 @@ USERS = f"{RELEASE}:users"  # hash: user of the partner API → JSON: account, H
 TOKENS = f"{RELEASE}:tokens"  # hash: SHA-256 of an access token → the account that lists it among its `token_hashes`
 NONCE_KEY = f"{RELEASE}:nonce-key"  # string, sealed: what the nonces of HTTP Digest are signed with, on all nodes
 OWNERS = f"{RELEASE}:owners"  # hash: tracking number → account, so that no two accounts hold one number
+LEFT = f"{RELEASE}:left"  # sorted set: tracking number that left its account → when its cooldown is over, epoch ms
 LIMITER = tuple(f"{RELEASE}:{{ip}}:{turn}" for turn in range(3))  # hashes of one clock second each, used in turn
 
 
@@ -144,6 +145,7 @@ def visitor_prefix(name: str) -> str:
 
 
 TTLS = {
+    r"ep1:left": "to the end of the longest cooldown in it",
     r"ep1:\{ip\}:[012]": "3 s: the limiter looks back one second",
     r"ep1:\{[^}]+\}:points": "to the second day after",
     r"ep1:\{[^}]+\}:visits": "the account's visits_kept and a tenth, renewed by visits",

@@ -5,6 +5,7 @@ import hashlib
 import time
 from typing import Any
 
+import orjson
 import pytest
 
 from edgeproxy import account_file
@@ -74,6 +75,88 @@ async def test_a_number_that_changes_pools_keeps_its_cooldown(desk: Desk) -> Non
     assert [(await desk.ask("x", PAGE)).numbers[0] for _ in range(2)] == ["+493015981152", False]
     desk.clock.advance(905)
     assert (await desk.ask("x", PAGE)).numbers == ["+493015981151"]
+
+
+ONE, OTHER = "+493015981151", "+493015981161"
+PLACES = ("a pool", "another pool", "no pool", "another account", "another account's free numbers")
+
+
+def placed(place: str | None) -> str:
+    """Two accounts, with the number ONE in that place, or nowhere."""
+    pools = {"x": {"p": [OTHER], "q": ["+493015981162"]}, "y": {"p": ["+493015981163"]}}
+    loose: dict[str, list[str]] = {"x": [], "y": []}
+    match place:
+        case "a pool":
+            pools["x"]["p"] = [ONE]
+        case "another pool":
+            pools["x"]["q"] = [ONE]
+        case "no pool":
+            loose["x"] = [ONE]
+        case "another account":
+            pools["y"]["p"] = [ONE]
+        case "another account's free numbers":
+            loose["y"] = [ONE]
+    tree = {
+        name: {"secrets": ["s"], "region": "DE", "numbers": loose[name]}
+        | {"pools": {pool: {"replaces": "all", "numbers": of} for pool, of in pools[name].items()}}
+        for name in pools
+    }
+    return orjson.dumps({"accounts": tree}).decode()
+
+
+@pytest.mark.parametrize("ended_s", [0, 600], ids=["leased", "cooling down"])
+@pytest.mark.parametrize(
+    ("between", "place"),
+    [
+        (between, place)
+        for between in ([], [None], ["no pool"], [None, "no pool", None])
+        for place in PLACES
+        if between or place != "a pool"
+    ],
+    ids=str,
+)
+async def test_a_number_keeps_its_cooldown_wherever_it_goes(
+    desk: Desk, ended_s: int, between: list[str | None], place: str
+) -> None:
+    await desk.load(placed("a pool"))
+    await desk.ask("x", PAGE)
+    desk.clock.advance(30 * 60 + ended_s if ended_s else 60)
+    ready = desk.clock.now + (15 * 60 - ended_s) * 1000
+    for at in [*between, place]:
+        await desk.load(placed(at))
+    name, pool = ("y", "p") if "account" in place else ("x", {"a pool": "p"}.get(place, "q"))
+    free = keys.free(name) if "no pool" in place or "free" in place else keys.pool(name, pool)[0]
+    assert await desk.redis.zscore(free, ONE) == ready
+    if await desk.redis.exists(keys.LEFT):
+        assert 0 < await desk.redis.pttl(keys.LEFT) <= 15 * 60_000
+
+
+async def test_accounts_that_exchange_numbers_keep_their_cooldowns(desk: Desk) -> None:
+    two = "accounts: {%s: {secrets: [s], region: DE, pools: {p: {replaces: all, numbers: [%s], cooldown: %s}}},"
+    two += " %s: {secrets: [s], region: DE, pools: {p: {replaces: all, numbers: [%s], cooldown: %s}}}}"
+    await desk.load(two % ("a", ONE, "5m", "b", OTHER, "10m"))
+    await desk.ask("a", PAGE)
+    await desk.ask("b", PAGE)
+    await desk.load(two % ("a", OTHER, "5m", "b", ONE, "10m"))
+    for name in "ab":
+        desk.store.forget(name)
+    assert await desk.redis.zscore(keys.pool("a", "p")[0], OTHER) == desk.clock.now + 600_000
+    assert await desk.redis.zscore(keys.pool("b", "p")[0], ONE) == desk.clock.now + 300_000
+    assert (await desk.ask("a", PAGE)).numbers == (await desk.ask("b", PAGE)).numbers == [False]
+    desk.clock.advance(300)
+    assert (await desk.ask("b", PAGE)).numbers == [ONE]
+    assert (await desk.ask("a", PAGE)).numbers == [False]
+
+
+async def test_cooldowns_of_numbers_that_left_are_kept_no_longer_than_they_last(desk: Desk) -> None:
+    await desk.load(placed("a pool"))
+    await desk.ask("x", PAGE)
+    await desk.load(placed(None))
+    assert await desk.redis.zrange(keys.LEFT, 0, -1) == [ONE]
+    desk.clock.advance(900)
+    await desk.load(placed("another account"))
+    await desk.load(placed(None))
+    assert not await desk.redis.exists(keys.LEFT)
 
 
 async def test_a_changed_account_is_seen_by_the_next_batch(desk: Desk) -> None:
