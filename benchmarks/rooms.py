@@ -86,8 +86,8 @@ def _rooms(target: Target, account: Account) -> dict[str, Callable[[], object]]:
     known, serial = (workload.client_ip(7),), itertools.count()  # each serial makes a text that was not seen before
     return {
         "wire.parse": lambda: wire.parse(body),
-        "wire.check": lambda: wire.check(tree),
-        "wire.parse + wire.check": lambda: wire.check(wire.parse(body)),
+        "wire.check": lambda: wire.check(tree, body),
+        "wire.parse + wire.check": lambda: wire.check(wire.parse(body), body),
         "signature.verify": lambda: signature.verify(body, signed, secrets),
         "wire.render": lambda: wire.render(shown, session),
         "number.read_number, remembered": lambda: read_number(target.number, "DE"),

@@ -78,7 +78,7 @@ class Peer:
             raise Fault(Kind.MISSING_SIGNATURE)
         if outcome is signature.Outcome.BAD:
             raise Fault(Kind.INVALID_SIGNATURE)
-        page = wire.check(tree)
+        page = wire.check(tree, content)
         shown, row_pages = [], []
         for text in page.numbers:
             number = read_number(text, account.region)

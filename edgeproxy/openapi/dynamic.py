@@ -23,13 +23,13 @@ SECURITY: Tree = {
     },
 }
 
-# Field → most characters, as resolve.wire has it.
+# Field → most characters, as resolve.wire has it; None: it is cut.
 _TEXT_MOST = {
     "advId": 64,
-    "fullUrl": 2048,
+    "fullUrl": None,
     "trackingId": 128,
-    "fullReferrer": 2048,
-    "userAgent": 1024,
+    "fullReferrer": None,
+    "userAgent": None,
     "requestIpAddress": 45,
     "sessionId": 64,
 }
@@ -95,26 +95,25 @@ def _page_schema() -> Tree:
     """What `wire.check` takes. It takes null for an empty text too, which the contract does not promise."""
     about = {
         "advId": "the account",
-        "fullUrl": "the page's URL",
-        "trackingId": "the partner's id of the visitor",
-        "fullReferrer": "where the visitor came from",
-        "userAgent": "the visitor's `User-Agent`",
+        "fullUrl": f"the page's URL, of which {wire.URL_MOST} characters are kept",
+        "trackingId": "the partner's id of the visitor; a number is its JSON text",
+        "fullReferrer": f"where the visitor came from, of which {wire.URL_MOST} characters are kept",
+        "userAgent": f"the visitor's `User-Agent`, of which {wire.AGENT_MOST} characters are kept",
         "requestIpAddress": "the visitor's IP address, which may be anonymised",
         "sessionId": "from the last answer; empty or left out at first",
     }
     texts: Tree = {
-        name: {"type": "string", "maxLength": most, "description": about[name]} for name, most in _TEXT_MOST.items()
+        name: {"type": "string", "description": about[name]} | ({"maxLength": most} if most else {})
+        for name, most in _TEXT_MOST.items()
     }
     texts["advId"]["minLength"] = 1
-    blank = r"[^\s,]"  # what at least one number must hold
+    texts["trackingId"]["type"] = ["string", "number"]
+    several = f"{{1,{wire.NUMBERS_MOST}}}"
     numbers = {
-        "description": f"the numbers of the page: comma separated, or an array; at most {wire.NUMBERS_MOST}",
+        "description": "the numbers of the page: an array, or separated by commas, semicolons or line breaks; at "
+        f"most {wire.NUMBERS_MOST}",
         "oneOf": [
-            {
-                "type": "string",
-                "pattern": f"^[^,]*(,[^,]*){{0,{wire.NUMBERS_MOST - 1}}}$",
-                "allOf": [{"pattern": blank}],
-            },
+            {"type": "string", "pattern": rf"^[\s,;]*(?:[^\s,;][^,;\r\n]*(?:[,;\r\n][\s,;]*|$)){several}$"},
             {
                 "type": "array",
                 "items": {"type": "string"},
@@ -123,10 +122,11 @@ def _page_schema() -> Tree:
             },
         ],
     }
-    scalar = ["string", "number", "boolean"]
+    scalar = ["string", "number", "boolean", "null"]
     parameters = {
-        "type": "object",
-        "description": "custom dimensions; numbers and booleans are kept as their JSON text",
+        "oneOf": [{"type": "object"}, {"const": []}],
+        "description": "custom dimensions; numbers and booleans are kept as their JSON text, to the last digit; null "
+        "is as good as not sent, and an empty array an empty object",
         "maxProperties": wire.DIMENSIONS_MOST,
         "propertyNames": {"maxLength": _DIMENSION_KEY_MOST},
         "properties": {name: {"type": scalar, "maxLength": most} for name, most in _DIMENSIONS_MOST.items()},
@@ -145,7 +145,7 @@ def _page_schema() -> Tree:
             "dryRun": {"type": "boolean", "description": "answer, and lease nothing", "default": False},
         },
         "required": ["advId", "numbers", "type", "fullUrl", "trackingId", "fullReferrer", "parameters"],
-        "additionalProperties": {"type": [*scalar, "null"]},
+        "additionalProperties": {"type": scalar},
         "if": {"properties": {"type": {"const": "web"}}},
         "then": {
             "properties": {name: {"minLength": 1} for name in _WEB_REQUIRES},

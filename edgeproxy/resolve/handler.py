@@ -158,7 +158,7 @@ class Handler:
         for _ in range(_MOVES_MOST):
             known = self._store.known_account(name) or await self._unknown_account(name, call)
             account = self._verify(call, known)
-            page = wire.check(tree)
+            page = wire.check(tree, call.body)
             ask, shown = self._ask(call, account, page, admitted)
             resolution = await self._store.resolve(account, ask, call.deadline)
             if not resolution.moved:
@@ -215,8 +215,8 @@ class Handler:
         visit = {
             "type": "app" if page.is_app else "web",
             "trackingId": page.tracking_id,
-            "fullUrl": page.full_url,
-            "fullReferrer": page.full_referrer,
+            "fullUrl": page.full_url[: wire.URL_MOST],
+            "fullReferrer": page.full_referrer[: wire.URL_MOST],
             "parameters": page.parameters,
             "userAgent": page.user_agent,
             "requestIpAddress": visitor.kept if visitor else "",

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,11 +16,17 @@ DIMENSIONS_MOST = 50
 _DIMENSION_KEY_MOST = 64
 _DIMENSION_MOST = 2048
 _DIMENSION_LIMITS = {"custnr": 45, "custname": 60, "custemail": 150}
+URL_MOST = 2048  # characters of an URL or referrer that are kept
+AGENT_MOST = 1024  # of a user agent
 _FRAGMENTS_KEPT = 65_536
 
 
 class Page(NamedTuple):
-    """A checked request: who shows which numbers to whom. Texts are as sent; `numbers` are trimmed."""
+    """A checked request: who shows which numbers to whom.
+
+    Texts are as sent; `numbers` are trimmed, and `user_agent` is cut to what is kept of it. URL and referrer are whole,
+    for a click's campaign may stand at their ends: at most `URL_MOST` characters of them are kept.
+    """
 
     account: str
     numbers: tuple[str, ...]
@@ -106,8 +113,8 @@ def account_name(tree: dict[str, Any]) -> str:
     return _text(tree, "advId", 64, required=True)
 
 
-def check(tree: dict[str, Any]) -> Page:
-    """Check every field and give the page.
+def check(tree: dict[str, Any], body: bytes) -> Page:
+    """Check every field and give the page; `body` is what the tree was read from.
 
     Raises:
         Fault: `MISSING_PARAMETER` or `INVALID_PARAMETER`, of the first field in the contract's order that is wrong.
@@ -118,9 +125,9 @@ def check(tree: dict[str, Any]) -> Page:
     if kind not in ("web", "app"):
         raise Fault(Kind.INVALID_PARAMETER, "type: must be web or app")
     before, after = _WEB_TEXTS if kind == "web" else _APP_TEXTS
-    full_url, tracking_id, full_referrer = _texts(tree, before)
-    parameters = _parameters(tree)
-    user_agent, request_ip, session_id = _texts(tree, after)
+    full_url, tracking_id, full_referrer = _texts(tree, before, body)
+    parameters = _parameters(tree, body)
+    user_agent, request_ip, session_id = _texts(tree, after, body)
     page = Page(
         account, numbers, kind == "app", full_url, tracking_id, full_referrer, parameters, user_agent, request_ip,
         session_id, _flag(tree, "dryRun"),
@@ -141,23 +148,40 @@ _FIELDS = frozenset(
 # Fields before and after `parameters`: name, most characters, whether it must be there and not be empty, and whether
 # its key must be there.
 _WEB_TEXTS = (
-    (("fullUrl", 2048, True, True), ("trackingId", 128, False, True), ("fullReferrer", 2048, False, True)),
-    (("userAgent", 1024, True, True), ("requestIpAddress", 45, True, True), ("sessionId", 64, False, False)),
+    (("fullUrl", BODY_MOST, True, True), ("trackingId", 128, False, True), ("fullReferrer", BODY_MOST, False, True)),
+    (("userAgent", AGENT_MOST, True, True), ("requestIpAddress", 45, True, True), ("sessionId", 64, False, False)),
 )
 _APP_TEXTS = (
-    (("fullUrl", 2048, False, True), *_WEB_TEXTS[0][1:]),
-    (("userAgent", 1024, False, False), ("requestIpAddress", 45, False, False), ("sessionId", 64, False, False)),
+    (("fullUrl", BODY_MOST, False, True), *_WEB_TEXTS[0][1:]),
+    (("userAgent", AGENT_MOST, False, False), ("requestIpAddress", 45, False, False), ("sessionId", 64, False, False)),
 )
 
 
-def _texts(tree: dict[str, Any], rules: Iterable[tuple[str, int, bool, bool]]) -> list[str]:
+def _texts(tree: dict[str, Any], rules: Iterable[tuple[str, int, bool, bool]], body: bytes) -> list[str]:
     texts = []
     for name, most, required, key_required in rules:
         value = tree.get(name)
         if type(value) is not str or len(value) > most or (required and not value):
+            if name == "userAgent" and type(value) is str:
+                tree[name] = value[:most]
+            elif name == "trackingId" and type(value) in (int, float):
+                tree[name] = _as_written(body)[name]
             value = _text(tree, name, most, required=required, key_required=key_required)
         texts.append(value)
     return texts
+
+
+def _as_written(body: bytes) -> dict[str, Any]:
+    """The tree of a body in which numbers are their JSON texts, to the last digit.
+
+    Raises:
+        Fault: `MALFORMED_JSON`: it is deeper than this can be read.
+    """
+    try:
+        tree: dict[str, Any] = json.loads(body, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        raise Fault(Kind.MALFORMED_JSON) from None
+    return tree
 
 
 def _text(tree: dict[str, Any], name: str, most: int, *, required: bool = False, key_required: bool = False) -> str:
@@ -182,18 +206,26 @@ def _flag(tree: dict[str, Any], name: str) -> bool:
     return value
 
 
+# Numbers of a text that has other separators than commas: semicolons, line breaks. A semicolon is none where it ends an
+# entity (`&#43;`) or begins a parameter of a `tel:` URI.
+_SEPARATED = re.compile(r"(?:&#?[0-9A-Za-z]{1,31};|;[ \t]*[A-Za-z-]{1,63}=|[^,;\r\n])+")
+
+
 def _numbers(tree: dict[str, Any]) -> tuple[str, ...]:
     value = tree.get("numbers")
     if type(value) is str:
-        listed: Sequence[Any] = value.split(",", NUMBERS_MOST)
+        if ";" in value or "\n" in value or "\r" in value:
+            listed: Sequence[Any] = _SEPARATED.findall(value)
+        else:
+            listed = value.split(",")
     elif type(value) is list:
+        if len(value) > NUMBERS_MOST:
+            raise Fault(Kind.INVALID_PARAMETER, f"numbers: more than {NUMBERS_MOST}")
         listed = value
     elif value is None:
         raise Fault(Kind.MISSING_PARAMETER, "numbers")
     else:
         raise Fault(Kind.INVALID_PARAMETER, "numbers: must be a string or an array of strings")
-    if len(listed) > NUMBERS_MOST:
-        raise Fault(Kind.INVALID_PARAMETER, f"numbers: more than {NUMBERS_MOST}")
     numbers = []
     for number in listed:
         if type(number) is not str:
@@ -202,27 +234,39 @@ def _numbers(tree: dict[str, Any]) -> tuple[str, ...]:
             numbers.append(trimmed)
     if not numbers:
         raise Fault(Kind.MISSING_PARAMETER, "numbers")
+    if len(numbers) > NUMBERS_MOST:
+        raise Fault(Kind.INVALID_PARAMETER, f"numbers: more than {NUMBERS_MOST}")
     return tuple(numbers)
 
 
-def _parameters(tree: dict[str, Any]) -> dict[str, str]:
+def _parameters(tree: dict[str, Any], body: bytes) -> dict[str, str]:
     value = tree.get("parameters")
     if type(value) is not dict:
         if value is None:
             raise Fault(Kind.MISSING_PARAMETER, "parameters")
-        raise Fault(Kind.INVALID_PARAMETER, "parameters: must be an object")
+        if value != []:
+            raise Fault(Kind.INVALID_PARAMETER, "parameters: must be an object")
+        return {}  # PHP has one empty array for both
     if len(value) > DIMENSIONS_MOST:
         raise Fault(Kind.INVALID_PARAMETER, f"parameters: more than {DIMENSIONS_MOST} keys")
+    written: dict[str, Any] = {}
     for key, dimension in value.items():
         if len(key) > _DIMENSION_KEY_MOST:
             raise Fault(Kind.INVALID_PARAMETER, f"parameters: a key of more than {_DIMENSION_KEY_MOST} characters")
         if type(dimension) is not str:
-            if dimension is None or isinstance(dimension, dict | list):
+            if isinstance(dimension, dict | list):
                 raise Fault(Kind.INVALID_PARAMETER, f"parameters.{_shown(key)}: must be a string")
-            value[key] = dimension = orjson.dumps(dimension).decode()
+            written = written or _as_written(body)["parameters"]
+            dimension = written[key]
+            if type(dimension) is bool:
+                dimension = written[key] = "true" if dimension else "false"
+            if dimension is None:
+                continue
         most = _DIMENSION_LIMITS.get(key, _DIMENSION_MOST)
         if len(dimension) > most:
             raise Fault(Kind.INVALID_PARAMETER, f"parameters.{_shown(key)}: more than {most} characters")
+    if written:
+        return {key: dimension for key, dimension in written.items() if dimension is not None}
     return value
 
 

@@ -145,6 +145,25 @@ async def test_a_session_keeps_its_number_over_requests(edge: Edge) -> None:
         assert other["sessionId"] not in (unknown, first["sessionId"])
 
 
+async def test_a_campaign_at_the_end_of_a_long_url_is_found(store_url: str, desk: Desk) -> None:
+    await desk.load(
+        """
+        accounts:
+          x:
+            secrets: [s]
+            region: DE
+            pools:
+              ads: {replaces: all, numbers: [+493015981400], match: {utm_source: ads}}
+              rest: {replaces: all, numbers: [+493015981410]}
+        """
+    )
+    url = f"https://example.com/?click={'x' * 9000}&utm_source=ads"
+    async with serving(store_url) as edge:
+        for sent, number in ((url, "+493015981400"), (url + "x", "+493015981410")):
+            _, answer, _ = await edge.post(web_request(advId="x", fullUrl=sent), "s")
+            assert answer["numbers"][0]["replace_with"]["e164"] == number
+
+
 async def test_an_app_is_answered_too(edge: Edge) -> None:
     request = web_request(type="app", fullUrl="", userAgent=None, requestIpAddress=None, sessionId=None)
     _, first, _ = await edge.post(request)

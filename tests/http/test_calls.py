@@ -93,6 +93,13 @@ async def test_a_call_within_the_lease_leads_to_the_visit(api: Api) -> None:
     assert (match["number_on_page"], match["pool"]) == (PAGE, "p")
 
 
+async def test_of_a_long_url_as_much_is_kept_as_there_is_room_for(api: Api) -> None:
+    url = "https://example.com/?" + "x" * 3000
+    await api.visit(fullUrl=url, fullReferrer="r" + url, userAgent="Mozilla/5.0 " + "y" * 3000)
+    (match,) = (await api.lookup(NUMBER))["matches"]
+    assert (match["fullUrl"], match["fullReferrer"]) == (url[:2048], ("r" + url)[:2048])
+
+
 async def test_a_call_within_the_cooldown_is_likely_and_later_nobody_s(api: Api) -> None:
     session = await api.visit()
     api.clock.advance(30 * 60)

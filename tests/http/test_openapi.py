@@ -276,7 +276,8 @@ PAGE = SCHEMAS["PageOfNumbers"]
 def agree(request: dict[str, Any]) -> bool:
     """Whether schema and server take a request; they must not differ."""
     try:
-        wire.check(wire.parse(orjson.dumps(request)))
+        body = orjson.dumps(request)
+        wire.check(wire.parse(body), body)
         taken = True
     except Fault:
         taken = False
@@ -307,8 +308,14 @@ def test_every_example_is_taken() -> None:
 TEXTS = {name: schema["maxLength"] for name, schema in PAGE["properties"].items() if "maxLength" in schema}
 
 
-def test_every_text_of_a_request_has_a_limit() -> None:
-    assert {*TEXTS, "numbers", "type", "parameters", "dryRun"} == wire._FIELDS == PAGE["properties"].keys()
+CUT = {"fullUrl": wire.URL_MOST, "fullReferrer": wire.URL_MOST, "userAgent": wire.AGENT_MOST}
+
+
+def test_every_text_of_a_request_has_a_limit_or_is_cut() -> None:
+    assert {*TEXTS, *CUT, "numbers", "type", "parameters", "dryRun"} == wire._FIELDS == PAGE["properties"].keys()
+    for name, most in CUT.items():
+        assert agree(web_request(**{name: "ü" * (most + 1)}))
+        assert str(most) in PAGE["properties"][name]["description"]
 
 
 @pytest.mark.parametrize(("field", "most"), list(TEXTS.items()))
