@@ -1,19 +1,18 @@
 """Account files: accounts, secrets, pools, numbers, limits, budgets and costs in YAML.
 
-A file is read whole or refused whole: `read` reports every error with its line. Scalars are read as text first, so that
-`+493015981151` stays a number with its plus sign and `010` keeps its zero.
+A file is read whole or refused whole: `read` reports every error with its line.
 """
 
+import contextlib
+import fnmatch
 import ipaddress
 import re
 import zoneinfo
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import phonenumbers
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -23,35 +22,40 @@ from pydantic import (
     SecretStr,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from edgeproxy import wording
 from edgeproxy.accounts.number import pattern_fits
 from edgeproxy.model import ACCOUNT_NAME, CLICK_IDS, OnCall, Overflow
+from edgeproxy.yaml_file import BYTES_MOST, FileError, Lines, UnreadableError, compose, repeated_keys, texts
 
-_DURATION = re.compile(r"(\d+)\s*(ms|s|m|h|d)?")
+_DURATION = re.compile(r"([0-9]{1,15})\s*(ms|s|m|h|d)?", re.ASCII)
 _UNIT_MS = {"ms": 1, "s": 1000, None: 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_DURATION_MOST_MS = 10 * 366 * 86_400_000
+_DURATION_MOST_D = 3660
 _RANGE_MOST = 100_000
 _AGENT_PARTS_MOST = 64  # each is looked for in every user agent that is not remembered
 _AGENT_PART_LEAST, _AGENT_PART_MOST = 3, 128  # characters: less stands in most user agents
 
-
-@dataclass(frozen=True, slots=True)
-class FileError:
-    """One thing wrong with an account file: the line (from 1) and what to do about it."""
-
-    line: int
-    text: str
+_NUMBERS_MOST = 1_000_000  # of a file, its ranges spelled out
+_TOKEN_LENGTHS = 8, 256
+_SHOWN_MOST = 64  # characters of a text that an error shows
+_NUMBERS_LEFT = "numbers left"  # in the context of a validation
 
 
 class AccountFileError(Exception):
-    """The file is refused; `errors` are all its faults in the order of their lines."""
+    """The file is refused; `errors` are all its faults in the order of their lines, of which the text has the first."""
 
     def __init__(self, path: str, errors: list[FileError]) -> None:
         self.errors = sorted(errors, key=lambda error: error.line)
-        super().__init__("\n".join(f"{path}:{error.line}: {error.text}" for error in self.errors))
+        super().__init__("\n".join(wording.first_of([f"{path}:{error.line}: {error.text}" for error in self.errors])))
+
+
+def _shown(text: object) -> str:
+    shown = str(text)
+    return repr(shown if len(shown) <= _SHOWN_MOST else shown[:_SHOWN_MOST] + "…")
 
 
 def _e164(text: str) -> str:
@@ -60,34 +64,48 @@ def _e164(text: str) -> str:
     except phonenumbers.NumberParseException:
         parsed = None
     if parsed is None or not phonenumbers.is_possible_number(parsed):
-        raise ValueError(f"{text!r} is not a phone number in E.164 form, such as +493015981151")
+        raise ValueError(f"{_shown(text)} is not a phone number in E.164 form, such as +493015981151")
     return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
 
 
-def _number_range(text: object) -> list[str]:
+def _number_range(text: object, info: ValidationInfo) -> list[str]:
     if not isinstance(text, str):
-        raise ValueError("expected a number, or a range such as +493015981151..+493015981190")
+        raise ValueError("must be a number, or a range such as +493015981151..+493015981190")
     first, dots, last = text.partition("..")
-    if not dots:
-        return [_e164(text)]
-    low, high = _e164(first.strip()), _e164(last.strip())
-    if len(low) != len(high) or not int(low) <= int(high) < int(low) + _RANGE_MOST:
-        raise ValueError(f"{text!r}: a range goes up, within one length, over at most {_RANGE_MOST} numbers")
+    low = high = _e164(first.strip())
+    if dots:
+        high = _e164(last.strip())
+        if len(low) != len(high) or not int(low) <= int(high) < int(low) + _RANGE_MOST:
+            raise ValueError(f"{_shown(text)}: a range goes up, within one length, over at most {_RANGE_MOST} numbers")
+    if info.context is not None:
+        info.context[_NUMBERS_LEFT] -= int(high) - int(low) + 1
+        if info.context[_NUMBERS_LEFT] < 0:
+            raise ValueError(f"the file holds more than {_NUMBERS_MOST} numbers: split it")
     return [f"+{number}" for number in range(int(low), int(high) + 1)]
 
 
-def _duration_ms(text: object) -> int:
-    found = _DURATION.fullmatch(str(text).strip())
+def _rest_ms(text: object) -> int:
+    found = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
     if not found:
-        raise ValueError("expected a time such as 1500ms, 2s, 30m, 24h or 7d")
-    return int(found[1]) * _UNIT_MS[found[2]]
+        raise ValueError("must be a time such as 1500ms, 2s, 30m, 24h or 7d")
+    ms = int(found[1]) * _UNIT_MS[found[2]]
+    if ms > _DURATION_MOST_D * _UNIT_MS["d"]:
+        raise ValueError(f"must be at most {_DURATION_MOST_D}d")
+    return ms
+
+
+def _duration_ms(text: object) -> int:
+    ms = _rest_ms(text)
+    if not ms:
+        raise ValueError("must be more than 0")
+    return ms
 
 
 def _replaces(value: object) -> object:
     if value == "all":
         return []
     if not isinstance(value, list) or not value:
-        raise ValueError("expected the numbers on the page that this pool replaces, or all")
+        raise ValueError("must be the numbers on page that this pool replaces, or all")
     return value
 
 
@@ -95,13 +113,15 @@ def _zone(name: str) -> str:
     try:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"{name!r} is not a time zone, such as Europe/Berlin") from None
+        known = wording.meant(name, sorted(zoneinfo.available_timezones()))
+        raise ValueError(f"{_shown(name)} is not a time zone, such as Europe/Berlin{known}") from None
     return name
 
 
 def _region(name: str) -> str:
     if name not in phonenumbers.SUPPORTED_REGIONS:
-        raise ValueError(f"{name!r} is not a region code, such as DE")
+        known = wording.meant(name, sorted(phonenumbers.SUPPORTED_REGIONS))
+        raise ValueError(f"{_shown(name)} is not a region code, such as DE{known}")
     return name
 
 
@@ -109,15 +129,39 @@ def _network(text: object) -> str:
     try:
         return str(ipaddress.ip_network(str(text)))
     except ValueError:
-        raise ValueError(f"{text!r} is not a network such as 192.0.2.0/24, nor an address") from None
+        meant = ""
+        with contextlib.suppress(ValueError):
+            meant = f"; did you mean {ipaddress.ip_network(str(text), strict=False)}?"
+        raise ValueError(f"{_shown(text)} is not a network such as 192.0.2.0/24, nor an address{meant}") from None
+
+
+def _name(text: str) -> str:
+    if not ACCOUNT_NAME.fullmatch(text):
+        raise ValueError("a name has 1 to 64 letters, digits, dots, dashes and underscores")
+    return text
+
+
+def _token(token: SecretStr) -> SecretStr:
+    least, most = _TOKEN_LENGTHS
+    if not least <= len(token.get_secret_value()) <= most:
+        raise ValueError(f"a token has {least} to {most} characters")
+    return token
+
+
+def _custom_field(name: str) -> str:
+    if not re.fullmatch("custom_([1-9]|1[0-9]|20)", name):
+        raise ValueError(f"{_shown(name)} is none of custom_1 to custom_20")
+    return name
 
 
 Number = Annotated[str, AfterValidator(_e164)]
-Duration = Annotated[int, BeforeValidator(_duration_ms), Field(gt=0, le=_DURATION_MOST_MS)]
+Name = Annotated[str, AfterValidator(_name)]
+Duration = Annotated[int, BeforeValidator(_duration_ms)]
 Replaces = Annotated[list[Number], BeforeValidator(_replaces)]
 Numbers = Annotated[list[str], BeforeValidator(_number_range)]  # one number, or a range spelled out
-Rest = Annotated[int, BeforeValidator(_duration_ms), Field(le=_DURATION_MOST_MS)]  # may be 0
-CustomField = Annotated[str, Field(pattern=r"^custom_([1-9]|1[0-9]|20)$")]
+Rest = Annotated[int, BeforeValidator(_rest_ms)]  # may be 0
+_TIMES = (BeforeValidator(_duration_ms), BeforeValidator(_rest_ms))
+CustomField = Annotated[str, AfterValidator(_custom_field)]
 AgentPart = Annotated[
     str,
     StringConstraints(strip_whitespace=True, to_lower=True, min_length=_AGENT_PART_LEAST, max_length=_AGENT_PART_MOST),
@@ -144,6 +188,15 @@ class MatchEntry(_Entry):
     referrer_host: Texts = []
     landing_path: Texts = []
 
+    def covers(self, other: Self | None) -> bool:
+        """Tell whether every visit that `other` takes is taken here too; None takes all visits."""
+        theirs = other or MatchEntry()
+        return all(
+            not ours or (values and all(any(takes(value, own) for own in ours) for value in values))
+            for name in type(self).model_fields
+            for takes, ours, values in [(_TAKES.get(name, str.__eq__), getattr(self, name), getattr(theirs, name))]
+        )
+
     def config(self) -> dict[str, Any]:
         """The form kept in the store."""
         utm = {key: getattr(self, key) for key in ("utm_source", "utm_medium", "utm_campaign")}
@@ -155,6 +208,31 @@ class MatchEntry(_Entry):
             "referrer_host": [host.lower() for host in self.referrer_host],
             "landing_path": self.landing_path,
         }
+
+
+def _host_is_within(host: str, other: str) -> bool:
+    return ("." + host.lower()).endswith("." + other.lower())
+
+
+def _pattern_is_within(pattern: str, other: str) -> bool:
+    """Whether a pattern surely takes all that another takes; some that do are not seen."""
+    plain = not set("?[") & set(other) and "[" not in pattern
+    return pattern == other or (plain and fnmatch.fnmatchcase(pattern, other))
+
+
+def _equal_without_case(value: str, other: str) -> bool:
+    return value.lower() == other.lower()
+
+
+# Condition of a match → whether one of its values takes no more than another does; of others, only if it is the same.
+_TAKES: dict[str, Callable[[str, str], bool]] = {
+    "utm_source": _equal_without_case,
+    "utm_medium": _equal_without_case,
+    "utm_campaign": _equal_without_case,
+    "referrer_host": _host_is_within,
+    "landing_path": _pattern_is_within,
+    **dict.fromkeys(CLICK_IDS, _pattern_is_within),
+}
 
 
 class PoolEntry(_Entry):
@@ -234,10 +312,8 @@ class CrawlersEntry(_Entry):
 class StaticEntry(_Entry):
     """`static:`, who may use the static numbers API for the account (CONTRACT §4)."""
 
-    site: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
-    tokens: Annotated[
-        list[Annotated[SecretStr, Field(min_length=8, max_length=256)]], Field(min_length=1, max_length=2)
-    ]
+    site: Name
+    tokens: Annotated[list[Annotated[SecretStr, AfterValidator(_token)]], Field(min_length=1, max_length=2)]
 
 
 class AccountEntry(_Entry):
@@ -250,7 +326,7 @@ class AccountEntry(_Entry):
     limit: LimitEntry = LimitEntry()
     visitors_kept: Duration = 30 * 86_400_000
     visits_kept: Duration = 3_600_000
-    pools: dict[Annotated[str, Field(pattern=f"^{ACCOUNT_NAME.pattern}$")], PoolEntry] = {}
+    pools: dict[Name, PoolEntry] = {}
     displays: dict[Number, Annotated[str, Field(min_length=1, max_length=64)]] = {}
     numbers: list[Numbers] = []
     networks: list[Annotated[str, BeforeValidator(_network)]] = []
@@ -339,9 +415,7 @@ def _in_order(custom_fields: list[str]) -> list[str]:
 class AccountFile(_Entry):
     """A whole account file."""
 
-    accounts: Annotated[
-        dict[Annotated[str, Field(pattern=f"^{ACCOUNT_NAME.pattern}$")], AccountEntry], Field(min_length=1)
-    ]
+    accounts: Annotated[dict[Name, AccountEntry], Field(min_length=1)]
 
 
 def read(path: Path) -> AccountFile:
@@ -351,82 +425,70 @@ def read(path: Path) -> AccountFile:
         AccountFileError: with every fault of the file, each with its line; nothing of it is to be used.
         OSError: the file cannot be read.
     """
-    return parse(path.read_bytes(), str(path))
+    return _parse(_content(path), str(path))[0]
 
 
 def parse(content: bytes, path: str = "accounts.yaml") -> AccountFile:
     """Like `read`, of bytes; `path` is what errors call the file."""
+    return _parse(content, path)[0]
+
+
+def read_closely(path: Path) -> tuple[AccountFile, list[FileError]]:
+    """Like `read`, with warnings: what is not wrong, and most likely not meant, in the order of its lines.
+
+    That is a time without a unit, a number that no network gives out, and a pool, or a number on page of one, to which
+    pools before it leave nothing.
+    """
+    file, lines = _parse(_content(path), str(path))
+    found = [*_times_without_unit(file, lines)]
+    for account, entry in file.accounts.items():
+        found += _invalid_numbers(entry, ("accounts", account), lines)
+        found += _shadowed_pools(entry, ("accounts", account), lines)
+    return file, sorted(found, key=lambda warning: warning.line)
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(BYTES_MOST + 1)
+
+
+def _parse(content: bytes, path: str) -> tuple[AccountFile, Lines]:
     try:
-        root = yaml.compose(content, yaml.BaseLoader)
-        tree = texts(root) if root else None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        raise AccountFileError(path, [FileError(mark.line + 1 if mark else 1, str(error.problem))]) from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise AccountFileError(path, [FileError(1, f"not YAML in UTF-8: {type(error).__name__}")]) from None
+        root = compose(content)
+    except UnreadableError as error:
+        raise AccountFileError(path, [FileError(error.line, str(error))]) from None
+    tree = texts(root) if root else None
     if root is None or not isinstance(tree, dict):
-        raise AccountFileError(path, [FileError(1, "expected a mapping with the key 'accounts'")])
+        raise AccountFileError(path, [FileError(1, "must be a mapping with the key accounts")])
     errors = list(repeated_keys(root))
+    lines = Lines(root)
     try:
-        file = AccountFile.model_validate(tree)
+        file = AccountFile.model_validate(tree, context={_NUMBERS_LEFT: _NUMBERS_MOST})
     except ValidationError as invalid:
-        for fault in invalid.errors(include_url=False, include_input=False, include_context=False):
-            place = ".".join(str(step) for step in fault["loc"] if step != "[key]")
-            text = fault["msg"].removeprefix("Value error, ")
-            errors.append(FileError(_line(root, fault["loc"]), f"{place}: {text}"))
+        errors += [_error(fault, lines) for fault in invalid.errors(include_url=False)]
         raise AccountFileError(path, errors) from None
-    errors += _number_conflicts(file, root)
+    errors += _number_conflicts(file, lines)
     if errors:
         raise AccountFileError(path, errors)
-    return file
+    return file, lines
 
 
-def texts(node: yaml.Node) -> Any:
-    """YAML nodes as dicts, lists and texts; an empty value is None."""
-    if isinstance(node, yaml.MappingNode):
-        return {str(key.value): texts(value) for key, value in node.value}
-    if isinstance(node, yaml.SequenceNode):
-        return [texts(item) for item in node.value]
-    plain = isinstance(node, yaml.ScalarNode) and node.style is None
-    return None if plain and node.value in ("", "~", "null") else node.value
+def _error(fault: Any, lines: Lines) -> FileError:
+    steps = [step for step in fault["loc"] if step != "[key]"]
+    text = wording.why(fault)
+    if fault["type"] == "extra_forbidden":
+        text += wording.meant(steps[-1], wording.field_names(AccountFile, steps[:-1]))
+    place = ".".join(str(step)[:_SHOWN_MOST] for step in steps)
+    return FileError(lines.of(fault["loc"]), f"{place}: {text}")
 
 
-def repeated_keys(node: yaml.Node) -> Iterator[FileError]:
-    """The keys that stand twice in one mapping, of the node and of all within it."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if str(key.value) in seen:
-                yield FileError(key.start_mark.line + 1, f"{key.value}: stands twice in one mapping")
-            seen.add(str(key.value))
-            yield from repeated_keys(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            yield from repeated_keys(item)
-
-
-def _line(node: yaml.Node, place: tuple[int | str, ...]) -> int:
-    """The line (from 1) of the deepest node along `place` that the file has."""
-    line = node.start_mark.line
-    for step in place:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if key.value == step:
-                    line, node = key.start_mark.line, value
-                    break
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-            node = node.value[step]
-            line = node.start_mark.line
-    return line + 1
-
-
-def _number_conflicts(file: AccountFile, root: yaml.Node) -> Iterator[FileError]:
+def _number_conflicts(file: AccountFile, lines: Lines) -> Iterator[FileError]:
     owners: dict[str, str] = {}
     tokens: dict[str, str] = {}
     for account, entry in file.accounts.items():
         for token in entry.tokens():
             if tokens.setdefault(token, account) != account:
-                line = _line(root, ("accounts", account, "static", "tokens"))
+                line = lines.of(("accounts", account, "static", "tokens"))
                 yield FileError(line, f"static: {account} and {tokens[token]} have an access token in common")
         places: list[tuple[str, list[list[str]], tuple[str, ...]]] = [(account, entry.numbers, ("numbers",))]
         for name, pool in entry.pools.items():
@@ -435,13 +497,74 @@ def _number_conflicts(file: AccountFile, root: yaml.Node) -> Iterator[FileError]
         shown: set[str] = set()
         for owner, ranges, place in places:
             for index, numbers in enumerate(ranges):
-                line = _line(root, ("accounts", account, *place, index))
                 for number in numbers:
                     shown.add(number)
                     if number in owners:
+                        line = lines.of(("accounts", account, *place, index))
                         yield FileError(line, f"{number} is in {owners[number]} already, and cannot be in {owner} too")
                     owners.setdefault(number, owner)
         for number in entry.displays:
             if number not in shown:
-                line = _line(root, ("accounts", account, "displays", number))
+                line = lines.of(("accounts", account, "displays", number))
                 yield FileError(line, f"displays: {number} is no number of {account}")
+
+
+def _times_without_unit(entry: BaseModel, lines: Lines, place: tuple[str, ...] = ()) -> Iterator[FileError]:
+    for name, field in type(entry).model_fields.items():
+        value, here = getattr(entry, name), (*place, name)
+        if any(time in field.metadata for time in _TIMES):
+            written = lines.text(here) or ""
+            if written.isdigit() and value:
+                text = f"has no unit and is read as {written}s: write {written}s, or {written}m"
+                yield FileError(lines.of(here), f"{'.'.join(here)}: {written} {text}")
+        elif isinstance(value, BaseModel):
+            yield from _times_without_unit(value, lines, here)
+        elif isinstance(value, dict):
+            for key, below in value.items():
+                if isinstance(below, BaseModel):
+                    yield from _times_without_unit(below, lines, (*here, key))
+
+
+def _invalid_numbers(entry: AccountEntry, place: tuple[str, ...], lines: Lines) -> Iterator[FileError]:
+    listed: list[tuple[tuple[int | str, ...], list[str]]] = [
+        ((*place, "numbers", index), numbers) for index, numbers in enumerate(entry.numbers)
+    ]
+    for name, pool in entry.pools.items():
+        at: tuple[str, ...] = (*place, "pools", name)
+        listed += [((*at, "replaces", index), [number]) for index, number in enumerate(pool.replaces)]
+        listed += [((*at, "numbers", index), numbers) for index, numbers in enumerate(pool.numbers)]
+        if pool.shared_number is not None:
+            listed.append(((*at, "shared_number"), [pool.shared_number]))
+    for where, numbers in listed:
+        invalid = [number for number in numbers if not phonenumbers.is_valid_number(phonenumbers.parse(number))]
+        if invalid:
+            others = f", nor are {len(invalid) - 1} others of this range" if len(invalid) > 1 else ""
+            shown = ".".join(str(step) for step in where if isinstance(step, str))
+            yield FileError(lines.of(where), f"{shown}: {invalid[0]} is no number that is given out{others}")
+
+
+def _shadowed_pools(entry: AccountEntry, place: tuple[str, ...], lines: Lines) -> Iterator[FileError]:
+    before: list[tuple[str, PoolEntry]] = []
+    for name, pool in entry.pools.items():
+        wider = [
+            (other, earlier) for other, earlier in before if earlier.match is None or earlier.match.covers(pool.match)
+        ]
+        before.append((name, pool))
+        taken = {
+            number: next(
+                (other for other, earlier in wider if not earlier.replaces or number in earlier.replaces), None
+            )
+            for number in pool.replaces
+        } or {"all": next((other for other, earlier in wider if not earlier.replaces), None)}
+        line = lines.of((*place, "pools", name))
+        shown = ".".join((*place, "pools", name))
+        if all(taken.values()):
+            others = " and ".join(dict.fromkeys(filter(None, taken.values())))
+            yield FileError(line, f"{shown}: never serves: {others}, which stands before it, takes all of its visits")
+            continue
+        for index, (number, other) in enumerate(taken.items()):
+            if other is not None:
+                at = lines.of((*place, "pools", name, "replaces", index))
+                yield FileError(
+                    at, f"{shown}.replaces: {number} is never replaced here: {other}, which stands before it, does"
+                )

@@ -241,7 +241,7 @@ def _writer(file: Path, what: str) -> _Opens:
         try:
             import pyarrow.parquet  # noqa: F401 - only the extra `export` installs it
         except ImportError:
-            raise click.ClickException("a .parquet needs pyarrow: pip install 'edgeproxy[export]'") from None
+            raise click.ClickException("a .parquet needs pyarrow: pip install '.[export]'") from None
         return lambda sink: _Parquet(sink, columns)
     raise click.BadParameter(f"{file} ends neither in .jsonl nor in .parquet", param_hint="'FILE'")
 

@@ -14,12 +14,13 @@ from typing import Any, Literal
 
 import yaml
 
-from edgeproxy.account_file import repeated_keys, texts
+from edgeproxy import wording
 from edgeproxy.model import Account
 from edgeproxy.static import wire
 from edgeproxy.store import Store, keys
 from edgeproxy.store.functions import Functions, RefusedError
 from edgeproxy.store.static import Static
+from edgeproxy.yaml_file import UnreadableError, compose, repeated_keys, texts
 
 # Column → where its value stands in a body.
 COLUMNS = {
@@ -37,7 +38,18 @@ COLUMNS = {
 }
 
 
+_CSV_MOST = 16 * 1024 * 1024  # bytes of a file
 _AT_ONCE = 500  # rows between waits for the disk
+_SHOWN_MOST = 64  # characters of a column's name that an error shows
+_UNKNOWN_SHOWN = 10  # columns
+# What Python's reader says → what it means; the first that fits.
+_CSV_FAULTS = (
+    ("unexpected end of data", "a quote is not closed"),
+    ("expected after", "a quoted cell goes on after its closing quote: a quote in it is written twice"),
+    ("field larger", "a cell is far too long: is a quote before it not closed?"),
+    ("NUL", "holds a NUL, which is no text"),
+    ("new-line character", "a line break within a cell that has no quotes"),
+)
 _REFUSED = {
     "missing": "is none of the account's numbers",
     "status": "is neither free nor in use as a static number",
@@ -72,13 +84,11 @@ def read(path: Path) -> list[Row]:
         NumbersFileError: it is no CSV with a header of `COLUMNS`, and no YAML list.
         OSError: it cannot be read.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise NumbersFileError(f"{path}: is not UTF-8") from None
+    with path.open("rb") as file:
+        content = file.read(_CSV_MOST + 1)
     rows: list[Row] = []
     first_line: dict[str, int] = {}
-    for row in (_yaml if is_yaml(path) else _csv)(text, str(path)):
+    for row in (_yaml if is_yaml(path) else _csv)(content, str(path)):
         if row.change is not None and (before := first_line.setdefault(row.change.phone_number, row.line)) != row.line:
             row = Row(row.line, None, (f"phoneNumber: stands in line {before} already",))
         rows.append(row)
@@ -93,19 +103,28 @@ def _row(line: int, tree: Any) -> Row:
         return Row(line, None, tuple(faults))
 
 
-def _csv(text: str, path: str) -> Iterator[Row]:
+def _csv(content: bytes, path: str) -> Iterator[Row]:
+    if len(content) > _CSV_MOST:
+        raise NumbersFileError(f"{path}: is larger than {_CSV_MOST // 1024**2} MiB: split it")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise NumbersFileError(f"{path}:{line}: is not UTF-8") from None
     reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True)
     try:
         unknown = sorted(set(reader.fieldnames or ()) - COLUMNS.keys())
         if unknown or "phoneNumber" not in (reader.fieldnames or ()):
+            told = [f"{name[:_SHOWN_MOST]}{wording.meant(name, COLUMNS)}" for name in unknown[:_UNKNOWN_SHOWN]]
             raise NumbersFileError(
-                f"{path}:1: expected a header with phoneNumber and others of {', '.join(COLUMNS)}"
-                + (f"; unknown: {', '.join(unknown)}" if unknown else "")
+                f"{path}:1: must have a header with phoneNumber and others of {', '.join(COLUMNS)}"
+                + (f"; unknown: {', '.join(told)}" if told else "")
             )
         for cells in reader:
             yield _row(reader.line_num, _body(cells))
     except csv.Error as error:
-        raise NumbersFileError(f"{path}:{reader.line_num}: {error}") from None
+        why = next((text for said, text in _CSV_FAULTS if said in str(error)), "is not CSV")
+        raise NumbersFileError(f"{path}:{reader.line_num + 1}: {why}") from None
 
 
 def _body(cells: dict[str, Any]) -> dict[str, Any]:
@@ -124,19 +143,16 @@ def _body(cells: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def _yaml(text: str, path: str) -> Iterator[Row]:
+def _yaml(content: bytes, path: str) -> Iterator[Row]:
     try:
-        root = yaml.compose(text, yaml.BaseLoader)
-        if not isinstance(root, yaml.SequenceNode):
-            raise NumbersFileError(f"{path}:1: expected a list of numbers")
-        for node in root.value:
-            repeated = [Row(error.line, None, (error.text,)) for error in repeated_keys(node)]
-            yield from repeated or [_row(node.start_mark.line + 1, texts(node))]
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise NumbersFileError(f"{path}:{line}: {error.problem}") from None
-    except (yaml.YAMLError, RecursionError):
-        raise NumbersFileError(f"{path}: is no YAML") from None
+        root = compose(content)
+    except UnreadableError as error:
+        raise NumbersFileError(f"{path}:{error.line}: {error}") from None
+    if not isinstance(root, yaml.SequenceNode):
+        raise NumbersFileError(f"{path}:1: must be a list of numbers")
+    for node in root.value:
+        repeated = [Row(error.line, None, (error.text,)) for error in repeated_keys(node)]
+        yield from repeated or [_row(node.start_mark.line + 1, texts(node))]
 
 
 @dataclass(frozen=True, slots=True)

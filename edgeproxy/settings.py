@@ -4,6 +4,7 @@ Every fault is reported at once; a secret is never printed.
 """
 
 import base64
+import contextlib
 import ipaddress
 import os
 import ssl
@@ -51,6 +52,16 @@ def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _network(text: object) -> Network:
+    try:
+        return ipaddress.ip_network(str(text))
+    except ValueError:
+        meant = ""
+        with contextlib.suppress(ValueError):
+            meant = f"; did you mean {ipaddress.ip_network(str(text), strict=False)}?"
+        raise ValueError(f"must be a network such as 192.0.2.0/24, or an address{meant}") from None
+
+
 def _is_key(key: SecretStr) -> SecretStr:
     try:
         good = len(base64.b64decode(key.get_secret_value(), b"-_", validate=True)) == _KEY_BYTES
@@ -62,7 +73,7 @@ def _is_key(key: SecretStr) -> SecretStr:
 
 
 _Key = Annotated[SecretStr, AfterValidator(_is_key)]
-_Network = Annotated[Network, BeforeValidator(ipaddress.ip_network)]
+_Network = Annotated[Network, BeforeValidator(_network)]
 
 
 class Settings(BaseSettings):

@@ -13,6 +13,8 @@ LEVELS = {
     "edgeproxy": 0,
     "edgeproxy.errors": 0,
     "edgeproxy.store_url": 0,
+    "edgeproxy.wording": 0,
+    "edgeproxy.yaml_file": 0,
     "edgeproxy.settings": 0.5,
     "edgeproxy.accounts": 0,
     "edgeproxy.model": 0.25,

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from edgeproxy import audit, moments
+from edgeproxy import audit, moments, wording
 from edgeproxy.access import ACCESS_TOKEN, SHUT_OUT_S, Access, Bearer, ShutOutError, UnknownTokenError
 from edgeproxy.accounts.number import read_number
 from edgeproxy.calls import attribution
@@ -296,7 +296,7 @@ def _read(model: type[Any], body: bytes, account: Account) -> Any:
         errors = []
         for error in invalid.errors(include_url=False, include_input=False):
             place = ".".join(str(step)[:64] for step in error["loc"])
-            text = error["msg"].removeprefix("Value error, ")
+            text = wording.why(error)
             errors.append(f"{place}: {text}" if place else text)
         raise _Refusal(400, *errors) from None
 

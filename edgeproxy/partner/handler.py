@@ -15,7 +15,7 @@ from aiohttp import HttpVersion11, hdrs, web
 from cachetools import TTLCache
 from pydantic import ValidationError
 
-from edgeproxy import audit, json_body
+from edgeproxy import audit, json_body, wording
 from edgeproxy.client_ip import ClientIP
 from edgeproxy.errors import Fault
 from edgeproxy.model import Account
@@ -395,26 +395,8 @@ def _check(operation: Operation, fields: dict[str, Any], account: Account) -> An
         errors = []
         for error in invalid.errors(include_url=False, include_input=False):
             name = _shown(".".join(str(step) for step in error["loc"]))
-            errors.append(f"{name}: {_why(error)}")
+            errors.append(f"{name}: {wording.why(error)}")
         raise Refusal(400, *dict.fromkeys(errors)) from None
-
-
-def _why(error: Any) -> str:
-    match error["type"]:
-        case "missing":
-            return "is required"
-        case "extra_forbidden":
-            return "there is no such field"
-        case "string_too_long":
-            return f"has more than {error['ctx']['max_length']} characters"
-        case "string_too_short":
-            return "is empty"
-        case "too_long":
-            return f"has more than {error['ctx']['max_length']} entries"
-        case "string_pattern_mismatch":
-            return f"must be like {error['ctx']['pattern']}"
-        case _:
-            return str(error["msg"]).removeprefix("Value error, ")
 
 
 def _shown(text: str) -> str:

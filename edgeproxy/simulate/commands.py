@@ -14,6 +14,7 @@ import uvloop
 from pydantic import TypeAdapter, ValidationError
 from redis.exceptions import RedisError
 
+from edgeproxy import wording
 from edgeproxy.account_file import Duration, Rest
 from edgeproxy.errors import Fault
 from edgeproxy.simulate import erlang, report
@@ -35,8 +36,8 @@ def _ms_of(accepted: Any) -> Callable[[click.Context, click.Parameter, str], int
         try:
             return adapter.validate_python(text)
         except ValidationError as invalid:
-            why = invalid.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
-            raise click.BadParameter(f"{text!r}: {why[0].lower()}{why[1:]}", context, option) from None
+            why = wording.why(invalid.errors(include_url=False)[0])
+            raise click.BadParameter(f"{text!r} {why}", context, option) from None
 
     return read
 
@@ -220,7 +221,7 @@ def _drawing(path: Path) -> Callable[[Outcome], None]:
     try:
         import matplotlib.figure  # noqa: F401 - only the extra `bench` installs it
     except ImportError:
-        raise click.ClickException("--plot needs matplotlib: pip install 'edgeproxy[bench]'") from None
+        raise click.ClickException("--plot needs matplotlib: pip install '.[bench]'") from None
     return lambda outcome: report.plot(outcome, path)
 
 

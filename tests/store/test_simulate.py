@@ -104,14 +104,14 @@ def test_a_recorded_trace(tmp_path: Path) -> None:
     ("text", "faults"),
     [
         ("", [": there are no events"]),
-        ("\n{", [":2: Invalid JSON"]),
-        ('{"at": 1, "visitor": "a"}', [":1: event: Field required"]),
-        ('{"at": 1, "visitor": "a", "event": "page", "url": "/"}', [":1: url: Extra inputs are not permitted"]),
-        ('{"at": "1", "visitor": "a", "event": "page"}', [":1: at: Input should be a valid number"]),
+        ("\n{", [":2: is no JSON"]),
+        ('{"at": 1, "visitor": "a"}', [":1: event: is required"]),
+        ('{"at": 1, "visitor": "a", "event": "page", "url": "/"}', [":1: url: there is no such field"]),
+        ('{"at": "1", "visitor": "a", "event": "page"}', [":1: at: must be a number"]),
         ('{"at": 1e999, "visitor": "a", "event": "page"}', [":1: at: "]),
-        ('{"at": 1, "visitor": "", "event": "visit"}', [":1: visitor: String should", ":1: event: Input should be 'p"]),
-        ('{"at": 1, "visitor": "a", "event": "page"}\n[]\n', [":2: Input should be an object"]),
-        ("x\n" * 25, [*[f":{line}: Invalid JSON" for line in range(1, 21)], "and 5 more"]),
+        ('{"at": 1, "visitor": "", "event": "visit"}', [":1: visitor: is empty", ":1: event: must be page or call"]),
+        ('{"at": 1, "visitor": "a", "event": "page"}\n[]\n', [":2: must be a mapping"]),
+        ("x\n" * 25, [*[f":{line}: is no JSON" for line in range(1, 11)], "and 15 more faults"]),
         (
             '{"at": 1, "visitor": "a", "event": "page"}\n{"at": 1e9, "visitor": "a", "event": "page"}',
             ["longer than a year"],
@@ -307,11 +307,11 @@ def test_a_trace_has_its_own_visitors_and_no_size_of_pool(trace_file: str, tmp_p
     bad = tmp_path / "bad.jsonl"
     bad.write_text("{}\n")
     result = invoke("--trace", str(bad), "--numbers", "1")
-    assert (result.exit_code, result.stderr.splitlines()[0]) == (1, f"Error: {bad}:1: at: Field required")
+    assert (result.exit_code, result.stderr.splitlines()[0]) == (1, f"Error: {bad}:1: at: is required")
 
 
 def test_a_picture_needs_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     result = invoke("--plot", "x.png")
-    assert (result.exit_code, "pip install 'edgeproxy[bench]'" in result.stderr) == (1, True)
+    assert (result.exit_code, "pip install '.[bench]'" in result.stderr) == (1, True)

@@ -86,8 +86,8 @@ def test_pool_size(share: str) -> None:
     [
         ("--visitors-per-hour", "0", "0 is not in the range"),
         ("--visitors-per-hour", "many", "'many' is not a valid integer"),
-        ("--hold", "5 minutes", "expected a time such as 1500ms, 2s, 30m, 24h or 7d"),
-        ("--hold", "0s", "should be greater than 0"),
+        ("--hold", "5 minutes", "must be a time such as 1500ms, 2s, 30m, 24h or 7d"),
+        ("--hold", "0s", "must be more than 0"),
         ("--blocking", "low", "not a share such as 1% or 0.01"),
         ("--blocking", "nan", "not between 0% and 100%"),
         ("--blocking", "101%", "not between 0% and 100%"),

@@ -108,12 +108,19 @@ def test_a_key_that_stands_twice_in_yaml_is_a_fault_with_its_line(tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"", "expected a header with phoneNumber"),
+        ("a.csv", b"", "must have a header with phoneNumber"),
         ("a.csv", b"number,source\n", "unknown: number"),
-        ("a.csv", b'phoneNumber,source\n"x', "a.csv:"),
+        ("a.csv", b"phoneNumbr\n", "unknown: phoneNumbr; did you mean phoneNumber"),
+        ("a.csv", b'phoneNumber,source\n"x', "a.csv:2: a quote is not closed"),
+        ("a.csv", b'phoneNumber,source\n"x"y', "a.csv:2: a quoted cell goes on after its closing quote"),
+        ("a.csv", b"phoneNumber\n" + b"7" * 200_000, "a.csv:2: a cell is far too long"),
+        ("a.csv", b" " * (16 * 1024**2 + 1), "is larger than 16 MiB: split it"),
+        ("a.yaml", b"- &a {phoneNumber: 79990000001}\n- *a\n", "a.yaml:2: .a is an alias"),
+        ("a.yaml", b"[" * 100_000, "a.yaml:1: is nested more than 20 levels deep"),
+        ("a.yaml", b" " * (4 * 1024**2 + 1), "is larger than 4 MiB: split it"),
         ("a.csv", b"\xff", "is not UTF-8"),
-        ("a.yaml", b"a: b", "expected a list"),
-        ("a.yaml", b"", "expected a list"),
+        ("a.yaml", b"a: b", "must be a list"),
+        ("a.yaml", b"", "must be a list"),
         ("a.yml", b"- {a: [}\n", "a.yml:1"),
     ],
 )
