@@ -29,6 +29,7 @@ from edgeproxy.resolve.wire import BODY_MOST
 from edgeproxy.settings import Settings
 from edgeproxy.static import handler as static
 from edgeproxy.store import Store, StoreError, store_time
+from edgeproxy.store.pools import Pools
 from edgeproxy.store.sealing import Seal
 from edgeproxy.store.servers import end
 from edgeproxy.telemetry import Board, Counts
@@ -141,6 +142,7 @@ class Gateway:
 
     @contextlib.asynccontextmanager
     async def _listeners(self) -> AsyncIterator[None]:
+        self._pools = Pools(self._store)
         self._handler = Handler(self._store, self._settings, self._counts)
         # A request on the edge port goes to its handler without routing; see benchmarks/README.md for what that saves.
         paths = _Edge(self._handler, self._counts, self._draining)
@@ -214,7 +216,7 @@ class Gateway:
 
     async def _metrics(self, request: web.BaseRequest) -> web.Response:
         return web.Response(
-            body=self._board.exposition(),
+            body=self._board.exposition(await self._pools.look()),
             headers={hdrs.CONTENT_TYPE: "text/plain; version=0.0.4; charset=utf-8"},
         )
 

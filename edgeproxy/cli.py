@@ -20,13 +20,14 @@ from edgeproxy.account_file import AccountFile, AccountFileError
 from edgeproxy.accounts.number import read_number
 from edgeproxy.commands import audited, embedded_directory, fail, known_account, load_settings, run, store_at, store_of
 from edgeproxy.commands.check import check
+from edgeproxy.commands.pools import pool
 from edgeproxy.export import export
 from edgeproxy.model import ACCOUNT_NAME
 from edgeproxy.numbers_file import NumbersFileError
 from edgeproxy.partner import digest
 from edgeproxy.resolve import signature
 from edgeproxy.settings import Settings
-from edgeproxy.simulate import pool, simulate
+from edgeproxy.simulate import simulate, size
 from edgeproxy.static import wire
 from edgeproxy.store import StoreError, inventory, keys, rotation, sealing
 from edgeproxy.store.calls import Calls, Receipt
@@ -282,6 +283,7 @@ main.add_command(check)
 main.add_command(export)
 main.add_command(simulate)
 main.add_command(pool)
+pool.add_command(size)
 
 
 @contextlib.contextmanager

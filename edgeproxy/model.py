@@ -245,6 +245,34 @@ class Account:
         return [int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000) for day in days]
 
 
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """How a pool stands: how many of its numbers are in each state, and what it had no free number for.
+
+    The latter is of the last hour, to five minutes more: numbers on page that stayed (`original`), were shown the
+    shared number, or got one whose lease or cooldown ended early for it (`recycled`).
+    """
+
+    account: str
+    pool: str
+    free: int
+    leased: int
+    cooling: int
+    original: int
+    shared: int
+    recycled: int
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the pool has."""
+        return self.free + self.leased + self.cooling
+
+    @property
+    def overflowed(self) -> int:
+        """How many numbers on page found no free one."""
+        return self.original + self.shared + self.recycled
+
+
 def rate_limits(account: Account, window_left: int, points_left: int | None, day_left_ms: int) -> str:
     """The lines of the headers `RateLimit-Policy` and `RateLimit`, each with its line end: what is left of the second's
     requests, and of the day's points unless that is not known (None).

@@ -12,7 +12,7 @@ import mmap
 import sys
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -20,6 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 
 from edgeproxy.errors import Kind
+from edgeproxy.model import PoolState
 
 OUTCOMES = ("success", *(kind.label for kind in Kind))
 EVENTS = ("granted", "renewed", "recycled", "original", "shared", "source")
@@ -37,6 +38,8 @@ STATIC_STATUSES = (200, 400, 401, 403, 404, 405, 409, 415, 429, 500)  # and the 
 CALLS_STATUSES = (200, 400, 401, 404, 405, 415, 429, 500, 503)  # and the calls API
 
 REFUSALS = ("broken", "large_head", "slow_head", "slow_reader", "idle", "too_many")  # why connections are closed
+
+POOLS_TOLD = 500  # of which metrics are told by name: bounds what Prometheus has to keep
 
 _STARTING, READY, DRAINING = 0.0, 1.0, 2.0
 
@@ -157,11 +160,42 @@ class Board:
         buckets.append(("+Inf", running + self.total(f"{cell}:inf")))
         return HistogramMetricFamily(name, text, buckets=buckets, sum_value=self.total(f"{cell}_sum") * unit)
 
-    def exposition(self) -> bytes:
-        """All metrics in Prometheus' text format."""
+    def exposition(self, pools: Sequence[PoolState] = ()) -> bytes:
+        """All metrics in Prometheus' text format. Of `pools`, the first `POOLS_TOLD` are told by name."""
         registry = CollectorRegistry()
         registry.register(self)
+        registry.register(_Pools(pools))
         return generate_latest(registry)
+
+
+class _Pools:
+    """The metrics of pools, as the store has them: the same on every node."""
+
+    def __init__(self, pools: Sequence[PoolState]) -> None:
+        self._pools = pools
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics, for prometheus-client."""
+        yield GaugeMetricFamily("edgeproxy_pools", "Pools that the store is known to hold.", len(self._pools))
+        told = self._pools[:POOLS_TOLD]
+        numbers = GaugeMetricFamily(
+            "edgeproxy_pool_numbers",
+            f"Tracking numbers of a pool by state; of the {POOLS_TOLD} pools with the smallest share of free ones.",
+            labels=["account", "pool", "state"],
+        )
+        overflowed = GaugeMetricFamily(
+            "edgeproxy_pool_overflowed",
+            "Numbers on pages that found none free in their pool, in the last hour: left as they were (original), "
+            "shown a shared number, given one whose lease ended early (recycled); of the same pools.",
+            labels=["account", "pool", "how"],
+        )
+        for pool in told:
+            for state in ("free", "leased", "cooling"):
+                numbers.add_metric([pool.account, pool.pool, state], getattr(pool, state))
+            for how in ("original", "shared", "recycled"):
+                overflowed.add_metric([pool.account, pool.pool, how], getattr(pool, how))
+        yield numbers
+        yield overflowed
 
 
 class Counts:

@@ -72,12 +72,7 @@ _duration, _rest = _ms_of(Duration), _ms_of(Rest)
 _VISITORS = click.IntRange(1, 100_000_000)
 
 
-@click.group()
-def pool() -> None:
-    """Pools of tracking numbers."""
-
-
-@pool.command()
+@click.command()
 @click.option("--visitors-per-hour", type=_VISITORS, required=True, help="Visitors who begin a visit in the peak hour.")
 @click.option(
     "--hold", metavar="DURATION", callback=_duration, required=True,

@@ -173,7 +173,8 @@ class _Plan:
         self.visitor_prefix = keys.visitor_prefix(name)
         self.per_second = account.per_second
         self.keys = [keys.account(name), keys.points(name), keys.visits(name)]
-        self.keys += [keys.destinations(name), keys.history(name), *(() if limited_before else keys.LIMITER)]
+        self.keys += [keys.destinations(name), keys.history(name), keys.overflow(name)]
+        self.keys += [*(() if limited_before else keys.LIMITER)]
         for pool in account.pools:
             self.keys += keys.pool(name, pool.name)
         head = orjson.dumps(

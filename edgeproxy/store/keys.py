@@ -129,6 +129,11 @@ def pool(name: str, pool_name: str) -> tuple[str, str, str]:
     return prefix + "free", prefix + "leased", prefix + "granted"
 
 
+def overflow(name: str) -> str:
+    """Hash: pool → how often it had no number free, of the last hour; see overflow.lua."""
+    return f"{RELEASE}:{{{name}}}:overflow"
+
+
 def history(name: str) -> str:
     """Sorted set: who held which number when, live and past leases; see history.lua."""
     return f"{RELEASE}:{{{name}}}:history"
@@ -151,6 +156,7 @@ TTLS = {
     r"ep1:\{[^}]+\}:visits": "the account's visits_kept and a tenth, renewed by visits",
     r"ep1:\{[^}]+\}:session:.+": "the account's leases_kept, renewed by requests; without a lease its idle time",
     r"ep1:\{[^}]+\}:history": "the account's leases_kept, renewed by leases",
+    r"ep1:\{[^}]+\}:overflow": "65 minutes, renewed when a pool has no number free",
     r"ep1:\{[^}]+\}:visitor:.+": "the account's visitors_kept, renewed by leases",
     r"ep1:\{[^}]+\}:call:.+": "the account's calls_kept",
     r"ep1:\{[^}]+\}:calls": "the account's visits_kept",

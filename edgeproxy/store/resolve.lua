@@ -6,8 +6,9 @@
 -- Everything is read and decided first and written last, so a call that fails has changed nothing, and what a batch
 -- shares (the points counter, the pool's order, the reply) is touched once. Requests are decided in the order they came.
 --
--- KEYS  account, points, visits, destinations, history, three of the limiter if it is asked here, three a pool (free, leased,
---       granted), then for each request its session if it brings one, its fresh session, and its visitor if it names one
+-- KEYS  account, points, visits, destinations, history, overflow, three of the limiter if it is asked here, three a pool
+--       (free, leased, granted), then for each request its session if it brings one, its fresh session, and its visitor if
+--       it names one
 -- ARGV  [1] now_ms: epoch ms; 0 is the store's own time
 --       [2] account, JSON: version, cost, budget, per_second (false: ep1_admit was asked, on a cluster), days (midnights,
 --           ascending), session_idle, visitor_ttl, visits_kept, leases_kept, session_prefix (of its keys), pools:
@@ -27,10 +28,13 @@
 --   events: of leases granted, renewed, recycled, and numbers on page left as they are (original), shown a shared number
 --   or a source's, those that happened and how often
 --
+-- ep1_explain_resolve: what ep1_resolve would decide. KEYS and ARGV are the same, and nothing is written. Reply, JSON: {"stale"},
+--   or {"results", "told"}: `told` has for each number on page of the requests that go on what would happen, as `events`
+--
 -- What costs time here is mostly what is made (tables, strings, numbers as text) and each command called: so tables that
 -- few calls need are made by those, and what an account's JSON says is read once.
 
-local FIRST_LIMITER = 6  -- of the keys, the first of the limiter's
+local FIRST_LIMITER = 7  -- of the keys, the first of the limiter's
 local FIRST = 4          -- the first request's place in ARGV
 local FIELDS = 4         -- of a request, before its numbers on page
 local SWEEP = 64         -- ended leases that a batch puts back beyond those it needs
@@ -83,6 +87,7 @@ function Pool.of(index, settings, at, keys, history)
     asked = {},      -- members whose end is to be read
     ends = {},       -- member → end of its lease, as far as known
     lease = {},      -- member → end to be written
+    overflow_counts = false,  -- how often there was none free: ORIGINAL, SHARED, RECYCLED; once there was not
     queue = false,   -- numbers that can be leased, longest released first; once somebody needs one
   }, Pool)
 end
@@ -221,6 +226,12 @@ function Pool:granted_at(at)
     return self:granted_at(at)
   end
   return oldest[at] or self.begun[at - #oldest]
+end
+
+function Pool:count_overflow(how)
+  local counts = self.overflow_counts or {0, 0, 0}
+  counts[how] = counts[how] + 1
+  self.overflow_counts = counts
 end
 
 function Pool:end_lease(member)
@@ -380,7 +391,10 @@ function Batch:allocate(pool, session, page, at, visitor)
   number = number or pool:longest_released()
   if not number and pool.overflow == 'recycle' then
     number = pool:recycle(session.id, now)
-    if number then self.recycled = self.recycled + 1 end
+    if number then
+      self.recycled = self.recycled + 1
+      pool:count_overflow(RECYCLED)
+    end
   end
   if not number then return false end
   pool:grant(number, session.id, page, now)
@@ -437,9 +451,11 @@ function Batch:show(request, session, page, pool, visitor)
   if number then return number end
   if pool.overflow == 'shared' then
     self.shared = self.shared + 1
+    pool:count_overflow(SHARED)
     return pool.shared, false, '","shared"]'
   end
   self.original = self.original + 1
+  pool:count_overflow(ORIGINAL)
 end
 
 local EVENTS = {'granted', 'renewed', 'recycled', 'original', 'shared', 'source'}
@@ -453,7 +469,15 @@ function Batch:events()
   return '{' .. (happened or '') .. '}'
 end
 
-local function resolve(keys, args)
+-- What happened since this was last asked.
+function Batch:lately()
+  local events = self:events()
+  for i = 1, #EVENTS do self[EVENTS[i]] = 0 end
+  return events
+end
+
+-- With a list `told`, fills it as ep1_explain_resolve tells, and writes nothing.
+local function resolve(keys, args, told)
   local now = clock(args[1])
   local account = account_of(args[2])
   local deadline = tonumber(args[3])
@@ -553,6 +577,7 @@ local function resolve(keys, args)
         else
           number, other, how = batch:show(request, session, page, batch:pool(index), visitor)
         end
+        if told then told[#told + 1] = batch:lately() end
         if not number then
           r = r + 1
           results[r] = ',false'
@@ -575,6 +600,11 @@ local function resolve(keys, args)
     end
   end
 
+  if told then
+    results[1] = results[1]:sub(3)
+    return '{"results":[' .. table.concat(results) .. ']],"told":[' .. table.concat(told, ',') .. ']}'
+  end
+
   -- A lease that had ended was granted again: what its visitor has on other pages stays remembered.
   local unread = {}
   for _, pair in ipairs(visited) do
@@ -589,7 +619,10 @@ local function resolve(keys, args)
     points:add_visits(keys[3], account.visits_kept, table.concat(visits))
   end
   points:write()
-  for _, pool in pairs(batch.pools) do pool:write() end
+  for _, pool in pairs(batch.pools) do
+    pool:write()
+    if pool.overflow_counts then Overflow.add(keys[6], pool.name, pool.overflow_counts, now) end
+  end
   batch.history:write(now)
   local life = account.session_idle + math.ceil(account.session_idle / 10)  -- longer than any lease it could hold
   for session, visit in pairs(written) do
@@ -609,4 +642,7 @@ local function resolve(keys, args)
     .. batch:events() .. ',"results":[' .. table.concat(results) .. ']]}'
 end
 
+local function explain(keys, args) return resolve(keys, args, {}) end
+
 redis.register_function('ep1_resolve', resolve)
+redis.register_function{function_name = 'ep1_explain_resolve', callback = explain, flags = {'no-writes'}}

@@ -266,7 +266,8 @@ def test_a_librarys_name_changes_with_its_code() -> None:
     for library in libraries():
         text = library.code.partition("\n")[2]
         for function, name in library.functions.items():
-            text = text.replace(f"register_function('{name}'", f"register_function('{function}'")
+            for before in ("register_function('", "{function_name = '"):
+                text = text.replace(f"{before}{name}'", f"{before}{function}'")
         version = hashlib.sha256(text.encode()).hexdigest()[:8]
         assert library.name == f"ep1_{library.subject}_{version}"
         assert set(library.functions.values()) == {f"{function}_{version}" for function in library.functions}
