@@ -20,6 +20,7 @@ from aiohttp.web_protocol import RequestHandler
 from redis.exceptions import RedisError
 
 from edgeproxy import docs, openapi, telemetry
+from edgeproxy.accounts import number
 from edgeproxy.calls import handler as calls
 from edgeproxy.connections import Port, places
 from edgeproxy.partner import handler as partner
@@ -143,6 +144,7 @@ class Gateway:
     @contextlib.asynccontextmanager
     async def _listeners(self) -> AsyncIterator[None]:
         self._pools = Pools(self._store)
+        number.prepare()
         self._handler = Handler(self._store, self._settings, self._counts)
         # A request on the edge port goes to its handler without routing; see benchmarks/README.md for what that saves.
         paths = _Edge(self._handler, self._counts, self._draining)
@@ -178,7 +180,7 @@ class Gateway:
             await manage.cleanup()
 
     def _manage_app(self) -> web.Application:
-        app = web.Application(client_max_size=partner.BODY_MOST)
+        app = web.Application()
         app.on_response_prepare.append(self._close_while_draining)
         calls_api = calls.CallsAPI(self._store, self._settings, self._counts)
         static_api = static.StaticAPI(self._store, self._settings, self._counts)

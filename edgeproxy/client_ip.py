@@ -8,6 +8,7 @@ import functools
 import ipaddress
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Literal, NamedTuple
 
 from edgeproxy.settings import Network
@@ -22,6 +23,7 @@ _ESCAPED = re.compile(r"\\(.)")
 _PORT = re.compile(r"(?::(?:[0-9]{1,5}|_[0-9A-Za-z._-]+))?", re.ASCII)
 _NO_ADDRESS = ipaddress.IPv6Address(0)
 _ADDRESSES_KEPT = 65_536
+_PROXIES_MOST = 1000  # in a row, more than a line of a head can name; whom the last of them names is the client
 _REMEMBERED_MOST = 128  # characters of a header line that is remembered: what comes before is the client's to lengthen
 
 
@@ -152,7 +154,7 @@ class ClientIP:
             return _NO_ADDRESS
         if not values or (peer and not self._is_trusted(address)):
             return address
-        for entry in self._entries(values):
+        for entry in islice(self._entries(values), _PROXIES_MOST):
             before = read_address(entry)
             if before is None:
                 return address

@@ -6,6 +6,7 @@ import math
 import zlib
 from typing import Any, NoReturn, Protocol
 
+MEMBERS_MOST = 200  # of an object
 _SHOWN_MOST = 64  # characters of a key that an error shows
 _GZIP_WINDOW = zlib.MAX_WBITS + 16  # zlib's way to ask for gzip's frame
 
@@ -83,8 +84,8 @@ def read_object(body: bytes) -> dict[str, Any]:
     """Read a body as a JSON object.
 
     Raises:
-        MalformedError: it is none, or not UTF-8, or too deep; a key stands twice; a string holds half a surrogate pair;
-            a number is not finite.
+        MalformedError: it is none, or not UTF-8, or too deep; a key stands twice, or there are more than
+            `MEMBERS_MOST` in an object; a string holds half a surrogate pair; a number is not finite.
     """
     try:
         tree = json.loads(
@@ -101,6 +102,8 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
+    if len(pairs) > MEMBERS_MOST:
+        raise MalformedError(f"the JSON has an object of more than {MEMBERS_MOST} members")
     for key, value in pairs:
         if key in tree:
             raise MalformedError(f"malformed JSON: {json.dumps(key[:_SHOWN_MOST])} stands twice")

@@ -23,6 +23,7 @@ LEVELS = {
     "edgeproxy.telemetry": 1,
     "edgeproxy.client_ip": 1,
     "edgeproxy.json_body": 1,
+    "edgeproxy.aside": 1,
     "edgeproxy.store": 2,
     "edgeproxy.access": 2.5,
     "edgeproxy.audit": 2.5,

@@ -8,13 +8,24 @@ from typing import Any
 
 from edgeproxy.openapi.tree import JSON, XML, Tree, closed, header, plain, ref
 from edgeproxy.partner import digest, handler
-from edgeproxy.partner.resources import CDR_EXTENDED, LISTS, OPERATIONS, CustomFields, Fields, Operation, Paged
+from edgeproxy.partner.resources import (
+    BODY_MOST,
+    CDR_EXTENDED,
+    LISTS,
+    OPERATIONS,
+    SMALL_BODY_MOST,
+    CustomFields,
+    Fields,
+    Operation,
+    Paged,
+)  # fmt: skip
 
 ABOUT = f"""\
 The partner REST API (CONTRACT §3) over HTTPS, with HTTP Digest, from addresses that the account lists.
 
 The fields of a GET or DELETE are its query's; those of a POST or PUT are its body's, as a form or as JSON. A DELETE
-takes a form too. At most {handler.FIELDS_MOST} fields, in at most {handler.BODY_MOST} bytes. The ids of a path may
+takes a form too. At most {handler.FIELDS_MOST} fields, in at most {SMALL_BODY_MOST} bytes, or {BODY_MOST} with a
+`sounddata`; a body may be coded by gzip or deflate. The ids of a path may
 stand among the fields as well, if they are the same. Of JSON, numbers and flags are taken as their text; the values in
 answers are texts.
 

@@ -6,7 +6,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 from weakref import WeakValueDictionary
@@ -16,25 +16,32 @@ from cachetools import TTLCache
 from pydantic import ValidationError
 
 from edgeproxy import audit, json_body, wording
+from edgeproxy.aside import aside
 from edgeproxy.client_ip import ClientIP
 from edgeproxy.errors import Fault
 from edgeproxy.model import Account
 from edgeproxy.partner import digest
 from edgeproxy.partner.render import FORBIDDEN_IN_XML, Format, Tree, negotiate, render
-from edgeproxy.partner.resources import OPERATIONS, Operation, Refusal
+from edgeproxy.partner.resources import OPERATIONS, SMALL_BODY_MOST, Operation, Refusal
 from edgeproxy.settings import Settings
 from edgeproxy.store import Store
 from edgeproxy.store.functions import NotDurableError, UncertainError
 from edgeproxy.store.partner import Partner
 from edgeproxy.telemetry import Counts
 
-BODY_MOST = 4 * 1024 * 1024  # a greeting of 1 MiB is 1.4 MB in base64, and may be three times that where it is escaped
 FIELDS_MOST = 200
 FORMS = ("application/x-www-form-urlencoded", "application/x-www-form-urlencode", "")  # [S2] spells it the second way
 METHODS = ("GET", "POST", "PUT", "DELETE")
+_JSON = "application/json"
 
 _log = logging.getLogger(__name__)
 _BODY_S = 30  # that a body may take to arrive
+_LARGE = 8 * 1024  # bytes of a body that is read beside the loop
+# Of a body beyond SMALL_BODY_MOST, which only a sound in base64 makes so large: what else makes it slow to read.
+_VALUES_MOST = 100  # of JSON
+_ESCAPES_MOST = 250_000  # of a form
+_NOT_ASCII_MOST = 1000  # bytes
+_ASCII = bytes(range(128))
 _SLOW_BODY_S = 1  # after which its sender has to prove itself once more
 _ACCOUNT_S = 5  # for reading an account
 _BLOCKED_S = 60
@@ -91,10 +98,13 @@ class PartnerAPI:
         method = _method(request, target)
         operation, ids = _route(method, target.path)
         began = time.monotonic()
-        fields = _merge(target.query, await _body(request, method), ids.items())
+        body = await _body(request, operation)
         if time.monotonic() - began > _SLOW_BODY_S:  # the user may have been shut out meanwhile
             await self._still_there(request, account)
-        checked = _check(operation, fields, account)
+        if len(body.content) > _LARGE or body.coding:
+            checked = await aside(_read, operation, target.query, body, ids, account)
+        else:
+            checked = _read(operation, target.query, body, ids, account)
         if not operation.writes:
             return await operation.run(self._partner, account, checked)
         named = checked.model_dump(by_alias=True, exclude_unset=True)
@@ -189,7 +199,7 @@ class PartnerAPI:
             form = target.form or form
             tree = await self.answer(request, target)
             if any(isinstance(value, list) and len(value) > _MANY for value in tree.values()):
-                body = await asyncio.to_thread(render, tree, form)  # visitors' requests share this loop
+                body = await aside(render, tree, form)  # visitors' requests share this loop
             else:
                 body = render(tree, form)
             response = _respond(200, body, form)
@@ -316,38 +326,62 @@ def _route(method: str, path: str) -> tuple[Operation, dict[str, str]]:
 # Fields ---------------------------------------------------------------------------------------------------------------
 
 
-async def _body(request: web.Request, method: str) -> list[tuple[str, Any]]:
-    """The fields in the body of a POST, PUT or DELETE."""
-    if method == "GET" or not request.body_exists:
-        return []
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """The body of a POST, PUT or DELETE as it came, its `Content-Encoding` and its media type."""
+
+    content: bytes = field(default=b"", repr=False)
+    coding: str = ""
+    kind: str = ""
+
+
+async def _body(request: web.Request, operation: Operation) -> _Body:
+    if operation.method == "GET" or not request.body_exists:
+        return _Body()
     if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
-        async with asyncio.timeout(_BODY_S):
-            content = await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise Refusal(400, f"the body is larger than {BODY_MOST} bytes") from None
-    except TimeoutError:
-        raise Refusal(400, f"the body did not arrive within {_BODY_S} s") from None
+        content = await json_body.receive(request.content, request.content_length, operation.body_most, _BODY_S)
+    except json_body.MalformedError as malformed:
+        raise Refusal(400, str(malformed)) from None
     except web.RequestPayloadError:
         raise Refusal(400, "the body is broken") from None
+    kind = request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
+    return _Body(content, ",".join(request.headers.getall(hdrs.CONTENT_ENCODING, ())), kind)
+
+
+def _read(
+    operation: Operation, query: list[tuple[str, str]], body: _Body, ids: dict[str, str], account: Account
+) -> Any:
+    """The operation's fields, from the query, the body and the path, checked."""
     try:
-        content = json_body.inflate(content, ",".join(request.headers.getall(hdrs.CONTENT_ENCODING, ())), BODY_MOST)
+        content = json_body.inflate(body.content, body.coding, operation.body_most)
     except json_body.CodingError as coding:
         raise Refusal(415, str(coding)) from None
     except json_body.MalformedError as malformed:
         raise Refusal(400, str(malformed)) from None
+    return _check(operation, _merge(query, _body_fields(content, body.kind), ids.items()), account)
+
+
+def _body_fields(content: bytes, kind: str) -> list[tuple[str, Any]]:
     if not content:
         return []
-    kind = request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
+    if len(content) > SMALL_BODY_MOST and (
+        (kind == _JSON and sum(map(content.count, (b",", b"[", b"{"))) > _VALUES_MOST)
+        or content.count(b"%") > _ESCAPES_MOST
+        or len(content.translate(None, _ASCII)) > _NOT_ASCII_MOST
+    ):
+        raise Refusal(
+            400, f"a body of more than {SMALL_BODY_MOST} bytes is for a sound: this one is in too many pieces"
+        )
     if kind in FORMS:
         try:
             return list(_pairs(content.decode(), "the form"))
         except UnicodeDecodeError:
             raise Refusal(400, "the form is not UTF-8") from None
-    if kind == "application/json":
+    if kind == _JSON:
         return _json_fields(content)
-    raise Refusal(400, f"the content type {_shown(kind)} is not taken: it is {FORMS[0]} or application/json")
+    raise Refusal(400, f"the content type {_shown(kind)} is not taken: it is {FORMS[0]} or {_JSON}")
 
 
 def _json_fields(content: bytes) -> list[tuple[str, Any]]:
@@ -355,8 +389,6 @@ def _json_fields(content: bytes) -> list[tuple[str, Any]]:
         tree = json_body.read_object(content)
     except json_body.MalformedError as malformed:
         raise Refusal(400, str(malformed)) from None
-    if len(tree) > FIELDS_MOST:
-        raise Refusal(400, f"the JSON has more than {FIELDS_MOST} fields")
     return [(name, _as_text(value)) for name, value in tree.items()]
 
 
@@ -366,7 +398,7 @@ def _as_text(value: Any) -> Any:
         return "1" if value else "0"
     if isinstance(value, int | float):
         return str(value)
-    if isinstance(value, list):
+    if isinstance(value, list) and len(value) <= FIELDS_MOST:  # a longer one is none of ours
         return [str(item) if isinstance(item, int | float) else item for item in value]
     return value
 

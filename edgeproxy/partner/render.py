@@ -58,25 +58,33 @@ def negotiate(accept: str) -> Format:
 def render(tree: Tree, form: Format) -> bytes:
     """The body of an answer, in UTF-8."""
     if form is Format.JSON:
-        return orjson.dumps(tree)
+        return b"{%b}" % b",".join(b"%b:%b" % (orjson.dumps(name), _json(value)) for name, value in tree.items())
+    start = b'<?xml version="1.0" encoding="UTF-8"?>\n'
     lists = [name for name, value in tree.items() if isinstance(value, list)]
-    root = lists[0] if lists else _WITHOUT_LIST
-    beside = {name: value for name, value in tree.items() if name != root} if lists else {}
+    if not lists:
+        return b"%b%b\n" % (start, _element(_WITHOUT_LIST, tree).encode())
+    root = lists[0]
+    beside = {name: value for name, value in tree.items() if name != root}
     attributes = "".join(f" {name}={quoteattr(_text(value))}" for name, value in beside.items())
-    body = _element(root, tree[root] if lists else tree, attributes)
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}\n'.encode()
+    items = b"".join(_element(_ITEMS[root], item).encode() for item in tree[root])
+    return b"%b<%b%b>%b</%b>\n" % (start, root.encode(), attributes.encode(), items, root.encode())
 
 
-def _element(name: str, value: Any, attributes: str = "") -> str:
+def _json(value: Any) -> bytes:
+    """A list item by item: one piece of a large page must not keep the interpreter from the loop."""
+    return b"[%b]" % b",".join(map(orjson.dumps, value)) if isinstance(value, list) else orjson.dumps(value)
+
+
+def _element(name: str, value: Any) -> str:
     if value is None:
-        return f"<{name}{attributes}/>"
+        return f"<{name}/>"
     if isinstance(value, dict):
         content = "".join(_element(key, member) for key, member in value.items())
     elif isinstance(value, list):
         content = "".join(_element(_ITEMS[name], item) for item in value)
     else:
         content = escape(_text(value), {"\r": "&#13;"})  # a parser would read a bare one as a line feed
-    return f"<{name}{attributes}>{content}</{name}>"
+    return f"<{name}>{content}</{name}>"
 
 
 def _text(value: Any) -> str:

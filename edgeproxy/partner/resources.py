@@ -29,7 +29,10 @@ from edgeproxy.store.functions import RefusedError
 from edgeproxy.store.partner import Filters, Found, Partner, Record
 
 SOUND_MOST = 1024 * 1024  # bytes of a greeting, decoded
+BODY_MOST = 4 * 1024 * 1024  # a greeting of 1 MiB is 1.4 MB in base64, and may be three times that where it is escaped
+SMALL_BODY_MOST = 96 * 1024  # of a request without a sound: all custom fields full, and every character escaped
 _ALTERNATIVES_MOST = 10
+_PARTS_MOST = 100  # of a list that is written as a text, the empty ones among them
 _ALL = 1000  # records of a customer's greetings and of their sources
 
 # What records show, in this order.
@@ -74,7 +77,12 @@ def _number(text: str, info: ValidationInfo) -> str:
 
 
 def _listed(value: object) -> object:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    if isinstance(value, str):
+        parts = value.split(",", _PARTS_MOST)
+        value = [part.strip() for part in parts if part and not part.isspace()]
+    if isinstance(value, list) and len(value) > _ALTERNATIVES_MOST:  # before each of them is read
+        raise ValueError(f"has more than {_ALTERNATIVES_MOST} entries")
+    return value
 
 
 def _moment(text: str) -> str:
@@ -613,6 +621,11 @@ class Operation:
             return ""
         resource, word = self.gives[0], self.paths[-1].rpartition("/")[2]
         return f"{resource}.{_WRITES[self.method] if word == resource else word}"
+
+    @property
+    def body_most(self) -> int:
+        """Bytes that its body may have."""
+        return BODY_MOST if "sounddata" in self.fields.model_fields else SMALL_BODY_MOST
 
     @property
     def id_field(self) -> str:

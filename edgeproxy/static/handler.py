@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 
 from edgeproxy import audit
 from edgeproxy.access import ACCESS_TOKEN, SHUT_OUT_S, Access, Bearer, ShutOutError, UnknownTokenError
+from edgeproxy.aside import aside
 from edgeproxy.client_ip import ClientIP
 from edgeproxy.errors import Fault
 from edgeproxy.json_body import CodingError, inflate, receive
@@ -87,7 +88,7 @@ class StaticAPI:
         coding = ",".join(request.headers.getall(hdrs.CONTENT_ENCODING, ()))
         tree = wire.parse(inflate(body, coding, wire.BODY_MOST))
         if method == "list":
-            numbers = wire.check_many(tree).phone_numbers
+            numbers = (await aside(wire.check_many, tree)).phone_numbers
             await self._admit(call, account, ip)
             records, call.spent = await self._static.read(account, numbers)
             return orjson.dumps([_listed(number, parts) for number, parts in zip(numbers, records, strict=True)])

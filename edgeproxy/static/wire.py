@@ -54,6 +54,12 @@ def e164(digits: str) -> str:
     raise ValueError("must be a phone number like 7xxxxxxxxxx")
 
 
+def _listed(value: object) -> object:
+    if isinstance(value, list) and len(value) > LISTED_MOST:  # before each of them is read
+        raise ValueError(f"must have at most {LISTED_MOST} entries")
+    return value
+
+
 def _seconds(value: object) -> object:
     """A time as [S3] has it both ways: 30, or "30"."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,3}", value):
@@ -131,7 +137,11 @@ class One(_Object):
 class Many(_Object):
     """The body of `list`."""
 
-    phone_numbers: Annotated[list[Number], Field(alias="phoneNumbers", min_length=1, max_length=LISTED_MOST)]
+    phone_numbers: Annotated[
+        list[Number],
+        BeforeValidator(_listed),
+        Field(alias="phoneNumbers", min_length=1, max_length=LISTED_MOST),
+    ]
 
 
 _NO_DISPLAY = dict.fromkeys(DisplayOptions.model_fields)

@@ -19,7 +19,7 @@ from edgeproxy.store.functions import Functions
 Record = dict[str, str | None]
 Filters = dict[str, list[str]]  # field → values, any of which will do
 
-_SOME = 100  # records read at once
+_SOME = 50  # records that are read in one call
 _ID_DIGITS = 12  # of an id in an index
 
 _FAILURES_KEPT_MS = 60_000

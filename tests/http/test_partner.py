@@ -17,9 +17,8 @@ from aiohttp import DigestAuthMiddleware
 from yarl import URL
 
 from edgeproxy import demo
-from edgeproxy.partner import digest
-from edgeproxy.partner.handler import BODY_MOST
-from edgeproxy.partner.resources import OPERATIONS
+from edgeproxy.partner import digest, resources
+from edgeproxy.partner.resources import BODY_MOST, OPERATIONS, SMALL_BODY_MOST
 from edgeproxy.store import Store
 from edgeproxy.store.embedded import EmbeddedStore
 from edgeproxy.store.partner import Partner, User
@@ -755,7 +754,40 @@ async def test_a_packed_body_is_taken_within_the_body_s_limit(api: Api) -> None:
     headers = FORM | {"Content-Encoding": "gzip"}
     (made,) = (await api.good("POST", "customers", gzip.compress(form), headers))["customers"]
     assert made["name"] == "Büro"
-    bomb = gzip.compress(form + bytes(2 * BODY_MOST))
+    bomb = gzip.compress(form + bytes(2 * SMALL_BODY_MOST))
     status, tree = await api.call("POST", "customers", bomb, headers)
-    assert (status, tree) == (400, {"errors": [f"the body is larger than {BODY_MOST} bytes"]})
+    assert (status, tree) == (400, {"errors": [f"the body is larger than {SMALL_BODY_MOST} bytes"]})
     assert (await api.call("POST", "customers", b"?", FORM | {"Content-Encoding": "br"}))[0] == 415
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+async def test_the_length_of_a_list_is_checked_before_its_entries(
+    api: Api, as_text: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(resources, "read_number", lambda text, region: read.append(text))
+    numbers = [f"+4930{i:06}" for i in range(11)]
+    fields = {"customer_id": "1", "name": "x", "alt_numbers": ",".join(numbers) if as_text else numbers}
+    body = fields if as_text else orjson.dumps(fields)
+    status, tree = await api.call("POST", "sources", body, None if as_text else {"Content-Type": "application/json"})
+    assert (status, tree) == (400, {"errors": ["alt_numbers: has more than 10 entries"]})
+    assert not read
+
+
+async def test_a_body_is_small_unless_it_holds_a_sound(api: Api) -> None:
+    for operation in OPERATIONS:
+        if operation.method == "GET":
+            continue  # it has none that is read
+        ids = dict.fromkeys(("customer_id", "source_id", "vm_greeting_id"), "1")
+        path = operation.paths[-1].format(**ids)
+        most = BODY_MOST if "greetings" in path and operation.method != "DELETE" else SMALL_BODY_MOST
+        status, tree = await api.call(operation.method, path, b"name=" + b"x" * most, FORM)
+        assert (status, tree) == (400, {"errors": [f"the body is larger than {most} bytes"]})
+
+
+@pytest.mark.parametrize("body", [b'{"a":[' + b"1," * 60_000 + b"1]}", b"a=" + b"%" * 260_000, "ü".encode() * 60_000])
+async def test_a_large_body_is_one_sound_and_not_many_pieces(api: Api, body: bytes) -> None:
+    headers = {"Content-Type": "application/json"} if body[:1] == b"{" else FORM
+    status, tree = await api.call("POST", "customers/1/voicemail_greetings", body, headers)
+    assert status == 400
+    assert tree == {"errors": ["a body of more than 98304 bytes is for a sound: this one is in too many pieces"]}

@@ -2,12 +2,13 @@
 
 import asyncio
 import gzip
+import json
 import tracemalloc
 import zlib
 
 import pytest
 
-from edgeproxy.json_body import CodingError, MalformedError, inflate, read_object, receive
+from edgeproxy.json_body import MEMBERS_MOST, CodingError, MalformedError, inflate, read_object, receive
 
 
 class Pieces:
@@ -149,3 +150,11 @@ def test_another_coding_is_not_taken(coding: str) -> None:
 def test_a_body_that_is_not_one_whole_stream_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedError, match="not in the encoding"):
         inflate(body, "gzip", 1000)
+
+
+def test_an_object_has_a_bounded_number_of_members() -> None:
+    members = {f"k{i}": i for i in range(MEMBERS_MOST + 1)}
+    for tree in (members, {"a": [members]}):
+        assert why(json.dumps(tree).encode()) == "the JSON has an object of more than 200 members"
+    del members["k0"]
+    assert read_object(json.dumps(members).encode()) == members

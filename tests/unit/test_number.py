@@ -1,7 +1,7 @@
 import phonenumbers
 import pytest
 
-from edgeproxy.accounts.number import national_format, read_number, show_number
+from edgeproxy.accounts.number import is_valid, national_format, prepare, read_number, show_number
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,15 @@ def test_the_national_format_is_libphonenumbers(region: str) -> None:
             one = f"{number[:-3]}{last:03}"
             expected = phonenumbers.format_number(phonenumbers.parse(one), phonenumbers.PhoneNumberFormat.NATIONAL)
             assert national_format(one) == expected
+
+
+def test_once_prepared_no_number_of_any_country_waits_for_what_is_known_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare()
+    monkeypatch.setattr("phonenumbers.re_util.re.compile", None)
+    for region in phonenumbers.SUPPORTED_REGIONS:
+        for kind in (phonenumbers.PhoneNumberType.FIXED_LINE, phonenumbers.PhoneNumberType.MOBILE):
+            if (example := phonenumbers.example_number_for_type(region, kind)) is not None:
+                number = phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.E164)
+                assert read_number(number, "ZZ") == number
+                assert is_valid(number)
+                assert show_number(number, None, None, "x")
