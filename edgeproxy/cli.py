@@ -1,4 +1,4 @@
-"""The command line: serve, demo, load, user, numbers, erase, keys, export, simulate, pool, check, sign."""
+"""The command line: serve, demo, load, account, user, numbers, erase, keys, export, simulate, pool, check, sign."""
 
 import contextlib
 import os
@@ -19,6 +19,7 @@ from edgeproxy import demo as demo_data
 from edgeproxy.account_file import AccountFile, AccountFileError
 from edgeproxy.accounts.number import read_number
 from edgeproxy.commands import audited, embedded_directory, fail, known_account, load_settings, run, store_at, store_of
+from edgeproxy.commands.accounts import accounts
 from edgeproxy.commands.check import check
 from edgeproxy.commands.pools import pool
 from edgeproxy.export import export
@@ -279,6 +280,7 @@ def _write(file: Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
+main.add_command(accounts)
 main.add_command(check)
 main.add_command(export)
 main.add_command(simulate)

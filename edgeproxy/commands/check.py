@@ -4,9 +4,10 @@ import sys
 
 import click
 
-from edgeproxy.commands import load_settings, run, store_of
+from edgeproxy.commands import audited, load_settings, run, store_of
 from edgeproxy.settings import Settings
-from edgeproxy.store import ServerFacts, rotation
+from edgeproxy.store import ServerFacts, keys, leftovers, rotation
+from edgeproxy.store.functions import Functions
 from edgeproxy.store.rotation import Tally
 from edgeproxy.store.sealing import SealError, Standing
 
@@ -18,7 +19,8 @@ _STANDINGS: dict[Standing, str] = {
 
 
 @click.command()
-def check() -> None:
+@click.option("--repair", is_flag=True, help="Free what loads that were cut off have claimed.")
+def check(repair: bool) -> None:
     """Tell whether settings, store, functions and time are right; exit status 1 if not."""
     settings = load_settings()
     click.echo("settings: good")
@@ -40,6 +42,7 @@ def check() -> None:
     for secret in secrets.shut:
         click.echo(f"secrets: {SealError(secret)}")
     wrong += bool(secrets.shut)
+    wrong += run(_look_for_leftovers(settings, repair=repair))
     if wrong:
         sys.exit(1)
 
@@ -47,3 +50,29 @@ def check() -> None:
 async def _facts(settings: Settings) -> tuple[list[ServerFacts], Tally]:
     async with store_of(settings) as store:
         return await store.facts(), await rotation.survey(store)
+
+
+async def _look_for_leftovers(settings: Settings, *, repair: bool) -> int:
+    """Tell what loads and removals that were cut off have left, and free it to `repair`; gives how much then stays."""
+    async with store_of(settings) as store:
+        found = await leftovers.find(store)
+        for name in found.removals:
+            click.echo(f"account {name}: its removal was cut off (edgeproxy account remove {name})")
+        if not found:
+            return len(found.removals)
+        owners = sorted({*found.numbers, *found.tokens.values(), *found.names})
+        numbers = sum(map(len, found.numbers.values()))
+        click.echo(
+            f"claims: {numbers} numbers are claimed for accounts that do not use them, and {len(found.tokens)} access "
+            f"tokens; {len(found.names)} accounts were never saved: {', '.join(owners)}"
+        )
+        if not repair:
+            click.echo(
+                "claims: edgeproxy check --repair frees them; a load that runs meanwhile may have to be repeated"
+            )
+            return 1 + len(found.removals)
+        with audited("claims.free", account=",".join(owners)):
+            await leftovers.free(store, found)
+            await Functions(store, settings.durable_replicas).flush(keys.OWNERS, keys.TOKENS, keys.ACCOUNTS)
+        click.echo("claims: they are free")
+        return len(found.removals)

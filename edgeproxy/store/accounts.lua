@@ -115,7 +115,7 @@ end
 local function save(keys, args)
   local now = clock(args[1])
   local version = redis.call('HGET', keys[1], 'version') or ''
-  if version ~= args[3] then return false end
+  if version ~= args[3] or redis.call('HEXISTS', keys[1], 'removed') == 1 then return false end
   local pools, loose = cjson.decode(args[5]), cjson.decode(args[6])
   for _, number in ipairs(loose[1]) do
     if redis.call('HGET', keys[2], number) ~= 'free' then return false end  -- a source took it meanwhile
@@ -184,7 +184,22 @@ local function save(keys, args)
   return version
 end
 
+-- ep1_retire_account: from now on nobody is served for the account, and nothing can be loaded into it. Its configuration
+-- stays until all else that it has is gone, and the moment stands beside it.
+--
+-- KEYS  account
+-- ARGV  [1] now_ms, [2] the account's name, [3] the version that the caller read, "" where there was none any more
+-- Reply: OK, or nil, and nothing written, where another writer was faster
+local function retire(keys, args)
+  if (redis.call('HGET', keys[1], 'version') or '') ~= args[3] then return false end
+  redis.call('HSET', keys[1], 'removed', string.format('%.0f', clock(args[1])))
+  redis.call('HDEL', keys[1], 'version', 'salt')
+  redis.call('PUBLISH', 'ep1:changed', args[2])
+  return 'OK'
+end
+
 redis.register_function('ep1_claim', claim)
+redis.register_function('ep1_retire_account', retire)
 redis.register_function('ep1_disclaim', disclaim)
 redis.register_function('ep1_leave_account', leave)
 redis.register_function('ep1_keep_cooldowns', keep)

@@ -8,7 +8,7 @@ from redis.exceptions import WatchError
 
 from edgeproxy.account_file import AccountEntry, AccountFile
 from edgeproxy.model import Account
-from edgeproxy.store import Store, StoreError, keys
+from edgeproxy.store import Store, StoreError, keys, leftovers
 from edgeproxy.store.access import token_hash
 from edgeproxy.store.libraries import function_name
 from edgeproxy.store.partner import Partner
@@ -21,6 +21,7 @@ _SETTINGS_SHOWN = ("region", "timezone", "points_daily", "costs", "per_second", 
 _FREE = "free"
 _POOL = "pool:"
 _SOME = 1000  # numbers asked about in one call
+_TRIES_MOST = 20  # to save accounts while others save theirs
 
 
 class PartlyDoneError(StoreError):
@@ -54,14 +55,16 @@ async def compare(store: Store, file: AccountFile) -> list[Change]:
     Secrets are compared as they are, not as they are sealed.
 
     Raises:
-        StoreError: a number cannot be moved or given up, because a source uses it.
+        StoreError: a number cannot be moved or given up, because a source uses it; an account is being removed.
         SealError: an account's secrets cannot be opened.
         RedisError, OSError: the store cannot be reached.
     """
     changes = []
     for name, entry in file.accounts.items():
         client = store.client(keys.account(name))
-        version, config = await client.hmget(keys.account(name), ["version", "config"])
+        version, config, removed = await client.hmget(keys.account(name), ["version", "config", "removed"])
+        if removed is not None:
+            raise StoreError(f"{name} is being removed: run `edgeproxy account remove {name}` to its end first")
         before = None
         if version is not None:
             before = store.seal.open_config(name, orjson.loads(config or b"null"))
@@ -181,7 +184,8 @@ async def apply(store: Store, changes: list[Change]) -> None:
         StoreError: a number belongs to another account, or somebody else changed an account meanwhile.
         PartlyDoneError: the like, on a cluster, when others had been changed.
         RedisError, OSError: the store failed; loading again tells what was changed, and changes the rest. Numbers may
-            be left claimed for an account that does not use them yet, or no longer.
+            be left claimed for an account that does not use them yet, or no longer: whichever load next claims them
+            frees them, and `leftovers.free` all.
     """
     if not changes:
         return
@@ -190,6 +194,10 @@ async def apply(store: Store, changes: list[Change]) -> None:
     freed = orjson.dumps({change.account: change.given_up for change in changes})
     claim = function_name("ep1_claim")
     conflicts = orjson.loads(await store.client(keys.OWNERS).fcall(claim, 1, keys.OWNERS, claims, freed))
+    if conflicts and (unused := await leftovers.unused(store, dict(conflicts))):
+        for owner in set(unused.values()):  # a load that was cut off claimed them
+            await leftovers.disclaim(store, owner, [number for number, of in unused.items() if of == owner])
+        conflicts = orjson.loads(await store.client(keys.OWNERS).fcall(claim, 1, keys.OWNERS, claims, freed))
     if conflicts:
         raise StoreError("\n".join(f"{number} belongs to account {owner}" for number, owner in conflicts))
     changes = sorted(changes, key=lambda change: not change.given_up)  # a number is given up before it is taken
@@ -201,37 +209,47 @@ async def apply(store: Store, changes: list[Change]) -> None:
             await _save_together(store, changes)
     except StoreError as error:
         for change in changes[len(saved) :]:
-            await _disclaim(store, change.account, change.claimed)
+            unused = await leftovers.unused(store, dict.fromkeys(change.owned, change.account))
+            await leftovers.disclaim(store, change.account, unused)
         for change in saved:
-            await _disclaim(store, change.account, change.given_up)
+            await leftovers.disclaim(store, change.account, change.given_up)
         if saved:
             names = ", ".join(change.account for change in saved)
             raise PartlyDoneError(f"{error} (changed before that: {names})") from None
         raise
     for change in changes:
-        await _disclaim(store, change.account, change.given_up)
-
-
-async def _disclaim(store: Store, account: str, numbers: list[str]) -> None:
-    if numbers:
-        await store.client(keys.OWNERS).fcall(
-            function_name("ep1_disclaim"), 1, keys.OWNERS, account, orjson.dumps(numbers)
-        )
+        await leftovers.disclaim(store, change.account, change.given_up)
 
 
 async def _save_together(store: Store, changes: list[Change]) -> None:
+    for _ in range(_TRIES_MOST):
+        try:
+            return await _try_to_save_together(store, changes)
+        except WatchError:  # maybe of another account: all is looked at again
+            continue
+    raise StoreError("accounts are changed by others all the time: load again")
+
+
+async def _try_to_save_together(store: Store, changes: list[Change]) -> None:
+    """Save all accounts, or none.
+
+    Raises:
+        WatchError: somebody changed something meanwhile, be it of another account.
+    """
     async with store.client(keys.TOKENS).pipeline(transaction=True) as transaction:
-        watched = [keys.TOKENS] + [name(change.account) for change in changes for name in (keys.account, keys.numbers)]
+        watched = [keys.TOKENS, keys.OWNERS]
+        watched += [name(change.account) for change in changes for name in (keys.account, keys.numbers)]
         await transaction.watch(*watched)
         for change in changes:
-            version = await transaction.hget(keys.account(change.account), "version")
+            version, removed = await transaction.hmget(keys.account(change.account), ["version", "removed"])
             taken = change.free[0] and await transaction.hmget(keys.numbers(change.account), change.free[0])
-            if str(version or "") != change.version or any(state != _FREE for state in taken):
+            if str(version or "") != change.version or removed is not None or any(state != _FREE for state in taken):
                 raise StoreError(_changed(change))
+            await _check_claims(transaction, change)
         owners = {}
         if beginning := [token for change in changes for token in change.tokens[1]]:
             owners = dict(zip(beginning, await transaction.hmget(keys.TOKENS, beginning), strict=True))
-        _check_tokens(changes, owners)
+        await _check_tokens(store, changes, owners)
         transaction.multi()  # type: ignore[no-untyped-call]
         if ending := [token for change in changes for token in change.tokens[0]]:
             transaction.hdel(keys.TOKENS, *ending)
@@ -244,10 +262,7 @@ async def _save_together(store: Store, changes: list[Change]) -> None:
                 transaction.fcall(*_leave(store, change))
         for change in changes:
             transaction.fcall(*_save(store, change, {}))
-        try:
-            await transaction.execute()
-        except WatchError:
-            raise StoreError("an account was changed by somebody else meanwhile: load again") from None
+        await transaction.execute()
 
 
 async def _save_one_by_one(store: Store, changes: list[Change], saved: list[Change]) -> None:
@@ -264,10 +279,11 @@ async def _save_one_by_one(store: Store, changes: list[Change], saved: list[Chan
             raise StoreError(_changed(change))
     index = store.client(keys.TOKENS)
     owners = {token: await index.hget(keys.TOKENS, token) for change in changes for token in change.tokens[1]}
-    _check_tokens(changes, owners)
+    await _check_tokens(store, changes, owners)
     for change in changes:
         await _keep_cooldowns(store, change)
     for change in changes:
+        await _check_claims(store.client(keys.OWNERS), change)
         for token in change.tokens[1]:
             await index.hset(keys.TOKENS, token, change.account)
         await store.client(keys.ACCOUNTS).sadd(keys.ACCOUNTS, change.account)
@@ -284,12 +300,23 @@ def _changed(change: Change) -> str:
     return f"{change.account} was changed by somebody else meanwhile: load again"
 
 
-def _check_tokens(changes: list[Change], owners: dict[str, Any]) -> None:
+async def _check_claims(client: Any, change: Change) -> None:
+    """See that what was claimed for the account is still its own: others may free claims that nobody seems to use."""
+    for first in range(0, len(change.claimed), _SOME):
+        owners = await client.hmget(keys.OWNERS, change.claimed[first : first + _SOME])
+        if any(owner != change.account for owner in owners):
+            raise StoreError(_changed(change))
+
+
+async def _check_tokens(store: Store, changes: list[Change], owners: dict[str, Any]) -> None:
     ending = {token for change in changes for token in change.tokens[0]}
     for change in changes:
         for token in change.tokens[1]:
-            if owners[token] not in (None, change.account) and token not in ending:
-                raise StoreError(f"an access token of {change.account} belongs to account {owners[token]!s}")
+            owner = owners[token]
+            if owner in (None, change.account) or token in ending:
+                continue
+            if await leftovers.lists_token(store, owner, token):  # else a load that was cut off claimed it
+                raise StoreError(f"an access token of {change.account} belongs to account {owner!s}")
 
 
 async def _keep_cooldowns(store: Store, change: Change) -> None:

@@ -22,10 +22,16 @@ def flushed(key: str) -> str:
     return f"{RELEASE}:{{{tag}}}:flushed"
 
 
+def of_account(name: str) -> str:
+    """What every key of an account begins with; in a pattern it stands for itself."""
+    return f"{RELEASE}:{{{name}}}:"
+
+
 def account(name: str) -> str:
     """Hash: `version` and `config` (JSON, its `secrets` sealed), and the `salt` of its callers' hashes, sealed.
 
-    What is sealed, and how, is in sealing.py.
+    What is sealed, and how, is in sealing.py. While the account is removed there is no `version`, but `removed`: since
+    when, epoch ms.
     """
     return f"{RELEASE}:{{{name}}}:account"
 

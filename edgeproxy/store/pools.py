@@ -41,8 +41,8 @@ class Pools:
         """
         key = keys.account(account)
         with self._functions.faults():
-            config = await self._store.client(key).hget(key, "config")
-        pools = list(orjson.loads(config or b'{"pools":{}}')["pools"].items())
+            version, config = await self._store.client(key).hmget(key, ["version", "config"])
+        pools = list(orjson.loads(config)["pools"].items()) if version and config else []
         found = []
         for first in range(0, len(pools), _POOLS_AT_ONCE):
             some = pools[first : first + _POOLS_AT_ONCE]
