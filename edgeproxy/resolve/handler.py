@@ -159,7 +159,7 @@ class Handler:
             known = self._store.known_account(name) or await self._unknown_account(name, call)
             account = self._verify(call, known)
             page = wire.check(tree, call.body)
-            ask, shown = self._ask(call, account, page, admitted)
+            ask, shown = self.ask(call, account, page, admitted)
             resolution = await self._store.resolve(account, ask, call.deadline)
             if not resolution.moved:
                 return self._render(call, account, ask, shown, resolution)
@@ -192,7 +192,7 @@ class Handler:
         call.account = account.name
         return account
 
-    def _ask(self, call: Call, account: Account, page: wire.Page, admitted: int) -> tuple[Ask, list[str]]:
+    def ask(self, call: Call, account: Account, page: wire.Page, admitted: int) -> tuple[Ask, list[str]]:
         """What to ask the store, and the numbers as sent that `Ask.pages` stand for, in the same order."""
         limited, visitor = call.client.counted, read_client(page.request_ip)
         if account.limit_by == "signed":

@@ -201,6 +201,17 @@ class _Plan:
         self.head = bytes(memoryview(head))  # a copy: what orjson gives holds the 4 KiB that it was written into
 
 
+def explaining(account: Account, ask: Ask, now_ms: int) -> tuple[Any, ...]:
+    """The keys, and the arguments after the clock, with which `ep1_explain_resolve` is asked of a request.
+
+    The limiter's keys are not among them: its answer would depend on the moment alone.
+    """
+    batch = _Batch(_Plan(account, now_ms, account.costs["numbers"], limited_before=True))
+    batch.asks.append(ask)
+    _, _, count, *rest = batch.command(0, 0)
+    return (rest[:count], *rest[count + 1 :])
+
+
 class _Turn:
     """The batches that leave together, and their one timer."""
 
