@@ -18,7 +18,8 @@ from rich.table import Table
 from benchmarks import machine, peers, workload
 from benchmarks.load import Spread
 from benchmarks.workload import Target
-from edgeproxy.accounts.number import read_number, show_number
+from edgeproxy.accounts.display import show_number
+from edgeproxy.accounts.number import read_number
 from edgeproxy.client_ip import ClientIP
 from edgeproxy.model import Account
 from edgeproxy.resolve import signature, wire
@@ -78,6 +79,7 @@ def _rooms(target: Target, account: Account) -> dict[str, Callable[[], object]]:
     tree = wire.parse(body)
     signed = [signature.sign(body, target.key.encode())]
     secrets = account.secrets
+    on_page = read_number(target.number, "DE")
     number, local = "+493020000000", "030 20 00 00 00"
     session = "b2f8a9c4-52ab-4f0e-9d5c-0c8b6f2d7e11"
     shown = [(target.number, number, local)]
@@ -92,8 +94,10 @@ def _rooms(target: Target, account: Account) -> dict[str, Callable[[], object]]:
         "wire.render": lambda: wire.render(shown, session),
         "number.read_number, remembered": lambda: read_number(target.number, "DE"),
         "number.read_number, first time": lambda: read_number(f"030 {next(serial) % 10**8:08}", "DE"),
-        "number.show_number, remembered": lambda: show_number(number, None, None, target.number),
-        "number.show_number, first time": lambda: show_number(f"+4930{next(serial) % 10**8:08}", None, None, ""),
+        "display.show_number, remembered": lambda: show_number(number, None, None, target.number, on_page),
+        "display.show_number, first time": lambda: show_number(
+            f"+4930{next(serial) % 10**8:08}", None, None, "", on_page
+        ),
         "ClientIP.find, remembered": lambda: client_ip.find("127.0.0.1", known),
         "ClientIP.find, first time": lambda: client_ip.find("127.0.0.1", (_address(next(serial)),)),
     }

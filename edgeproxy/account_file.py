@@ -28,7 +28,8 @@ from pydantic import (
 )
 
 from edgeproxy import wording
-from edgeproxy.accounts.number import pattern_fits
+from edgeproxy.accounts.display import pattern_fits
+from edgeproxy.accounts.number import is_valid, read_number
 from edgeproxy.model import ACCOUNT_NAME, CLICK_IDS, OnCall, Overflow
 from edgeproxy.yaml_file import BYTES_MOST, FileError, Lines, UnreadableError, compose, repeated_keys, texts
 
@@ -43,6 +44,7 @@ _NUMBERS_MOST = 1_000_000  # of a file, its ranges spelled out
 _TOKEN_LENGTHS = 8, 256
 _SHOWN_MOST = 64  # characters of a text that an error shows
 _NUMBERS_LEFT = "numbers left"  # in the context of a validation
+_REGION = "region"  # of the account that is validated
 
 
 class AccountFileError(Exception):
@@ -58,23 +60,20 @@ def _shown(text: object) -> str:
     return repr(shown if len(shown) <= _SHOWN_MOST else shown[:_SHOWN_MOST] + "…")
 
 
-def _e164(text: str) -> str:
-    try:
-        parsed = phonenumbers.parse(text)
-    except phonenumbers.NumberParseException:
-        parsed = None
-    if parsed is None or not phonenumbers.is_possible_number(parsed):
-        raise ValueError(f"{_shown(text)} is not a phone number in E.164 form, such as +493015981151")
-    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+def _e164(text: str, info: ValidationInfo) -> str:
+    number = read_number(text, info.context.get(_REGION, "") if info.context else "")
+    if number is None:
+        raise ValueError(f"{_shown(text)} is not a phone number, such as +493015981151")
+    return number
 
 
 def _number_range(text: object, info: ValidationInfo) -> list[str]:
     if not isinstance(text, str):
         raise ValueError("must be a number, or a range such as +493015981151..+493015981190")
     first, dots, last = text.partition("..")
-    low = high = _e164(first.strip())
+    low = high = _e164(first.strip(), info)
     if dots:
-        high = _e164(last.strip())
+        high = _e164(last.strip(), info)
         if len(low) != len(high) or not int(low) <= int(high) < int(low) + _RANGE_MOST:
             raise ValueError(f"{_shown(text)}: a range goes up, within one length, over at most {_RANGE_MOST} numbers")
     if info.context is not None:
@@ -118,10 +117,12 @@ def _zone(name: str) -> str:
     return name
 
 
-def _region(name: str) -> str:
+def _region(name: str, info: ValidationInfo) -> str:
     if name not in phonenumbers.SUPPORTED_REGIONS:
         known = wording.meant(name, sorted(phonenumbers.SUPPORTED_REGIONS))
         raise ValueError(f"{_shown(name)} is not a region code, such as DE{known}")
+    if info.context is not None:
+        info.context[_REGION] = name  # for the fields of this account, which come after it
     return name
 
 
@@ -264,6 +265,10 @@ class PoolEntry(_Entry):
                 if not pattern_fits(self.pattern, number):
                     raise ValueError(f"pattern {self.pattern!r} has not one # for each digit of {number}")
         return self
+
+    def takes(self, number: str) -> bool:
+        """Tell whether the pool replaces a number on page; see `model.Pool.unmet`."""
+        return number in self.replaces if self.replaces else is_valid(number)
 
     def all_numbers(self) -> list[str]:
         """Every tracking number of the pool, ranges spelled out."""
@@ -536,7 +541,7 @@ def _invalid_numbers(entry: AccountEntry, place: tuple[str, ...], lines: Lines) 
         if pool.shared_number is not None:
             listed.append(((*at, "shared_number"), [pool.shared_number]))
     for where, numbers in listed:
-        invalid = [number for number in numbers if not phonenumbers.is_valid_number(phonenumbers.parse(number))]
+        invalid = [number for number in numbers if not is_valid(number)]
         if invalid:
             others = f", nor are {len(invalid) - 1} others of this range" if len(invalid) > 1 else ""
             shown = ".".join(str(step) for step in where if isinstance(step, str))
@@ -551,10 +556,7 @@ def _shadowed_pools(entry: AccountEntry, place: tuple[str, ...], lines: Lines) -
         ]
         before.append((name, pool))
         taken = {
-            number: next(
-                (other for other, earlier in wider if not earlier.replaces or number in earlier.replaces), None
-            )
-            for number in pool.replaces
+            number: next((other for other, earlier in wider if earlier.takes(number)), None) for number in pool.replaces
         } or {"all": next((other for other, earlier in wider if not earlier.replaces), None)}
         line = lines.of((*place, "pools", name))
         shown = ".".join((*place, "pools", name))

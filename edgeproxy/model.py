@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import unquote_plus, urlsplit
 
+from edgeproxy.accounts.number import current_form, is_valid
+
 Overflow = Literal["original", "shared", "recycle"]
 OnCall = Literal["keep", "extend", "release"]
 
@@ -119,7 +121,7 @@ class Pool:
     """Tracking numbers leased to visitors, and the rules of leasing them (CONTRACT §1, *Allocation*). Times in ms."""
 
     name: str
-    replaces: frozenset[str]  # E.164; empty: every number on the page
+    replaces: frozenset[str]  # E.164; empty: every valid number on the page
     pattern: str | None
     idle_ttl_ms: int
     max_ttl_ms: int
@@ -132,9 +134,10 @@ class Pool:
     def unmet(self, number: str, origin: Origin | None) -> str | None:
         """Why the pool does not serve `number` on a page of this origin: `replaces`, or the condition of its `match`.
 
-        None: it serves it. The origin is needed where the account `matches_origins`.
+        None: it serves it. The origin is needed where the account `matches_origins`. A pool that replaces all numbers
+        replaces those that are valid: of a listed one it is known that it is a number.
         """
-        if self.replaces and number not in self.replaces:
+        if number not in self.replaces if self.replaces else not is_valid(number):
             return "replaces"
         if self.match is None:
             return None
@@ -181,7 +184,7 @@ class Account:
         pools = tuple(
             Pool(
                 name=pool_name,
-                replaces=frozenset(pool["replaces"]),
+                replaces=frozenset(map(current_form, pool["replaces"])),
                 pattern=pool["pattern"],
                 idle_ttl_ms=pool["idle_ttl_ms"],
                 max_ttl_ms=pool["max_ttl_ms"],

@@ -20,7 +20,8 @@ from crawleruseragents import is_crawler
 from fastapi import FastAPI, Request, Response
 
 from benchmarks.workload import read_account
-from edgeproxy.accounts.number import read_number, show_number
+from edgeproxy.accounts.display import show_number
+from edgeproxy.accounts.number import read_number
 from edgeproxy.client_ip import ClientIP, read_client
 from edgeproxy.errors import Fault, Kind
 from edgeproxy.resolve import signature, wire
@@ -83,7 +84,7 @@ class Peer:
         for text in page.numbers:
             number = read_number(text, account.region)
             if number is not None and (pool := account.pool_for(number, None)) >= 0:
-                shown.append((text, pool))
+                shown.append((text, number, pool))
                 row_pages += [number, pool + 1]
         visitor_ip = read_client(page.request_ip)
         visit = orjson.dumps(
@@ -130,8 +131,12 @@ class Peer:
         if code == 3:
             raise Fault(Kind.NO_POOL)
         replaced = [
-            (text, number, show_number(number, account.displays.get(number), account.pools[pool].pattern, text))
-            for (text, pool), number in zip(shown, rest[2:], strict=True)
+            (
+                text,
+                number,
+                show_number(number, account.displays.get(number), account.pools[pool].pattern, text, on_page),
+            )
+            for (text, on_page, pool), number in zip(shown, rest[2:], strict=True)
             if isinstance(number, str)
         ]
         return wire.render(replaced, rest[0])

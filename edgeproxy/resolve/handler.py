@@ -16,7 +16,8 @@ from crawleruseragents import is_crawler
 from multidict import istr
 
 from edgeproxy import telemetry
-from edgeproxy.accounts.number import read_number, show_number
+from edgeproxy.accounts.display import show_number
+from edgeproxy.accounts.number import read_number
 from edgeproxy.client_ip import Client, ClientIP, read_client
 from edgeproxy.errors import Fault, Kind
 from edgeproxy.model import Account, Origin, rate_limits
@@ -246,7 +247,7 @@ class Handler:
                     number, _, index = number.partition("/")
                     pool = int(index) - 1
                 remembered[on_page] = (now, number)
-                replaced.append((sent, number, _local(account, pool, sent, number)))
+                replaced.append((sent, number, _local(account, pool, sent, on_page, number)))
         if remembered and not ask.bare:
             self._memory.keep(account.name, resolution.session_id, remembered, now)
         if self._access_log:
@@ -266,7 +267,7 @@ class Handler:
             since = now - min(lease_s, _REMEMBERED_S)
             number = self._memory.recall(account.name, ask.session_id, on_page, since)
             if number is not None:
-                replaced.append((sent, number, _local(account, pool, sent, number)))
+                replaced.append((sent, number, _local(account, pool, sent, on_page, number)))
         if not replaced:
             raise Fault(Kind.STORE_UNAVAILABLE)
         if not self._windows.take(ask.ip, account.per_second, now):
@@ -361,9 +362,9 @@ def _outcome(call: Call, account: Account, ask: Ask, resolution: Resolution) -> 
     return "no_pool" if unserved and not served else "success"
 
 
-def _local(account: Account, pool: int, on_page: str, number: str) -> str:
+def _local(account: Account, pool: int, sent: str, on_page: str, number: str) -> str:
     pattern = account.pools[pool].pattern if pool >= 0 else None  # a source's number has none
-    return show_number(number, account.displays.get(number), pattern, on_page)
+    return show_number(number, account.displays.get(number), pattern, sent, on_page)
 
 
 def _is_session_id(text: str) -> bool:

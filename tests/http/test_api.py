@@ -409,7 +409,7 @@ async def test_a_number_comes_back_after_idle_time_and_cooldown(store_url: str) 
         assert (await edge.post(web_request(**TINY), "tiny-key"))[1]["numbers"] == []
         clock.advance(0.1)
         _, answer, _ = await edge.post(web_request(**TINY), "tiny-key")
-        assert answer["numbers"][0]["replace_with"] == {"e164": "+442079460001", "local": "020 7946 0001"}
+        assert answer["numbers"][0]["replace_with"] == {"e164": "+442079460001", "local": "+44 20 7946 0001"}
 
 
 async def test_of_many_at_once_points_and_numbers_are_exact(edge: Edge, store_url: str) -> None:

@@ -299,13 +299,13 @@ def test_a_time_without_a_unit_is_warned_of_wherever_it_stands(tmp_path: Path) -
 
 def test_numbers_that_no_network_gives_out_are_warned_of(tmp_path: Path) -> None:
     text = account(
-        "      p:\n        replaces: [+493015981100, +49111111]\n        numbers:\n          - +493015981151\n"
-        "          - +449001..+449004\n        overflow: shared\n        shared_number: +4915000\n"
+        "      p:\n        replaces: [+493015981100, +491111111]\n        numbers:\n          - +493015981151\n"
+        "          - +441000000001..+441000000004\n        overflow: shared\n        shared_number: +491500000\n"
     )
     assert warnings_of(text, tmp_path) == [
-        "7: accounts.x.pools.p.replaces: +49111111 is no number that is given out",
-        "10: accounts.x.pools.p.numbers: +449001 is no number that is given out, nor are 3 others of this range",
-        "12: accounts.x.pools.p.shared_number: +4915000 is no number that is given out",
+        "7: accounts.x.pools.p.replaces: +491111111 is no number that is given out",
+        "10: accounts.x.pools.p.numbers: +441000000001 is no number that is given out, nor are 3 others of this range",
+        "12: accounts.x.pools.p.shared_number: +491500000 is no number that is given out",
     ]
 
 
