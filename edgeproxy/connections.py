@@ -16,7 +16,7 @@ from collections.abc import Coroutine
 from itertools import islice
 from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
@@ -24,6 +24,7 @@ from edgeproxy.settings import Settings
 from edgeproxy.telemetry import Counts
 
 _log = logging.getLogger(__name__)
+_NAME = "edgeproxy"
 _LOOKED_AT = 64  # connections, to find an idle one
 _DROP_UNSENT = struct.pack("ii", 1, 0)
 _OTHER_FILES = 256  # of a worker: listeners, the store's connections, files that are read
@@ -170,6 +171,8 @@ class Connection(RequestHandler):
         """
         if request._message.upgrade:  # noqa: SLF001 - aiohttp offers it nowhere else, and headers cost a look-up each
             resp.force_close()
+        if isinstance(resp, web.StreamResponse):
+            resp.headers[hdrs.SERVER] = _NAME  # else aiohttp would tell its version, and Python's
         return super().finish_response(request, resp, start_time)
 
     def handle_error(

@@ -6,6 +6,7 @@ out; an empty cell is not sent. A YAML file is a list of bodies; its scalars are
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -137,7 +138,7 @@ def _body(cells: dict[str, Any]) -> dict[str, Any]:
         *above, name = COLUMNS.get(column, ("more cells than columns",))
         for step in above:
             node = node.setdefault(step, {})
-        node[name] = value
+        node[name] = unquoted(value)
     if "redirectOptions" in body:
         body["redirectOptions"]["redirectType"] = "PSTN"
     return body
@@ -208,7 +209,7 @@ def write(bodies: Iterable[dict[str, Any]], *, as_yaml: bool) -> str:
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for body in bodies:
-        writer.writerow({column: _cell(body, place) for column, place in COLUMNS.items()})
+        writer.writerow({column: quoted(_cell(body, place)) for column, place in COLUMNS.items()})
     return file.getvalue()
 
 
@@ -216,6 +217,20 @@ def _set_in(body: dict[str, Any]) -> dict[str, Any]:
     """The body without nulls, nor objects that hold nothing else."""
     members = {name: _set_in(value) if isinstance(value, dict) else value for name, value in body.items()}
     return {name: value for name, value in members.items() if value not in (None, {})}
+
+
+# What a spreadsheet would run as a formula begins so, behind however many quotes.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+
+
+def quoted(cell: str) -> str:
+    """The cell with a quote before what a spreadsheet would run; `unquoted` gives it back."""
+    return "'" + cell if _FORMULA.match(cell) else cell
+
+
+def unquoted(cell: str) -> str:
+    """The cell without the quote that `quoted` has put there."""
+    return cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell
 
 
 def _cell(body: dict[str, Any], place: tuple[str, ...]) -> str:

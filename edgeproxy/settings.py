@@ -127,7 +127,10 @@ class Settings(BaseSettings):
         "2.4.9", pattern=r"^[0-9]+(\.[0-9]+)*$", description="version in the paths of the partner API"
     )
     bad_logins_per_minute: int = Field(
-        20, ge=1, le=100_000, description="failed logins of one IP to the partner API after which it is refused"
+        20,
+        ge=1,
+        le=100_000,
+        description="failed logins and bad access tokens of one IP, over all nodes and APIs, after which it is refused",
     )
     allow_plain_http: bool = Field(
         False, description="take partner requests from this machine (loopback) over plain HTTP; others need HTTPS"

@@ -7,6 +7,7 @@ is its HA1, the hash of user, realm and password, for each algorithm that is off
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 import struct
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ COUNT_MOST = 4095  # uses of one nonce; the store keeps a bit for each
 AHEAD_S = 60  # that another node's clock may be ahead
 _STAMP = struct.Struct(">Q8s")  # when it was made, epoch ms; randomness
 _PROOF_BYTES = 16
+_COUNT = re.compile("[0-9A-Fa-f]{8}")
 _HASHES = {"MD5": "md5", "SHA-256": "sha256"}
 
 
@@ -76,7 +78,7 @@ def read(header: str) -> Credentials | None:
             cnonce=said["cnonce"],
         )
         good = said["qop"] == "auth" and said["realm"] == REALM and credentials.algorithm in OFFERED
-        good = good and len(credentials.count) == 8 and int(credentials.count, 16) > 0
+        good = good and _COUNT.fullmatch(credentials.count) is not None and int(credentials.count, 16) > 0
     except (KeyError, ValueError, IndexError):
         return None
     return credentials if good else None

@@ -4,6 +4,7 @@ A record is a dict of texts and nulls, as `partner.lua` describes it.
 """
 
 import asyncio
+import functools
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -14,6 +15,7 @@ import orjson
 
 from edgeproxy.model import Account
 from edgeproxy.store import Store, keys, sealing
+from edgeproxy.store.access import Failures
 from edgeproxy.store.functions import Functions
 
 Record = dict[str, str | None]
@@ -22,7 +24,6 @@ Filters = dict[str, list[str]]  # field → values, any of which will do
 _SOME = 50  # records that are read in one call
 _ID_DIGITS = 12  # of an id in an index
 
-_FAILURES_KEPT_MS = 60_000
 _NONCE_KEY_BYTES = 32
 
 
@@ -52,6 +53,12 @@ class Partner:
     def __init__(self, store: Store, replicas: int | None = 0) -> None:
         self._store = store
         self._functions = Functions(store, replicas)
+        self.failures = Failures(store)
+
+    @functools.cached_property
+    def _nobody(self) -> bytes:
+        """A user as it is kept, of no name and no account."""
+        return self._packed("", User("", {algorithm: secrets.token_hex(16) for algorithm in ("SHA-256", "MD5")}))
 
     # Users and logins ---------------------------------------------------------------------------------------------
 
@@ -59,10 +66,11 @@ class Partner:
         """The user of that name, and how often the client IP has failed to log in within the last minute."""
         with self._functions.faults():
             packed, failures = await asyncio.gather(
-                self._store.client(keys.USERS).hget(keys.USERS, user),
-                self._store.client(keys.failures(ip)).get(keys.failures(ip)),
+                self._store.client(keys.USERS).hget(keys.USERS, user), self.failures.of(ip)
             )
-            return (self._open_user(user, orjson.loads(packed)) if packed else None), int(failures or 0)
+            # Where there is no such user, another's secrets are opened: the wait must not tell who there is.
+            opened = self._open_user(user if packed else "", orjson.loads(packed or self._nobody))
+            return (opened if packed else None), failures
 
     def _open_user(self, name: str, tree: dict[str, Any]) -> User:
         account, seal = tree["account"], self._store.seal
@@ -71,11 +79,6 @@ class Partner:
             for algorithm, kept in tree["ha1"].items()
         }
         return User(account, ha1)
-
-    async def failed(self, ip: str) -> None:
-        """Count a failed login; a client's count begins again a minute after its first."""
-        key = keys.failures(ip)
-        await self._functions.transaction(key, [("INCR", key), ("PEXPIRE", key, _FAILURES_KEPT_MS, "NX")])
 
     async def take_nonce(self, nonce: str, count: int, life_ms: int) -> bool:
         """Use a nonce with a count (`nc`); False if it has been used with that count before, wherever."""
@@ -93,13 +96,16 @@ class Partner:
 
     async def save_user(self, name: str, user: User) -> None:
         """Add a user, or give it another password or account."""
+        packed = self._packed(name, user)
+        with self._functions.faults():
+            await self._store.client(keys.USERS).hset(keys.USERS, name, packed.decode())
+
+    def _packed(self, name: str, user: User) -> bytes:
         ha1 = {
             algorithm: self._store.seal.seal(password_hash, sealing.password_hash(name, user.account, algorithm))
             for algorithm, password_hash in user.ha1.items()
         }
-        packed = orjson.dumps({"account": user.account, "ha1": ha1})
-        with self._functions.faults():
-            await self._store.client(keys.USERS).hset(keys.USERS, name, packed.decode())
+        return orjson.dumps({"account": user.account, "ha1": ha1})
 
     async def remove_user(self, name: str) -> bool:
         """Remove a user; False if there was none of that name."""

@@ -1,5 +1,6 @@
 """Access tokens: the account decides which are good; the index of tokens only says where to look."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import orjson
@@ -8,6 +9,7 @@ import pytest
 from edgeproxy.store import Store, keys
 from edgeproxy.store.access import token_hash
 from tests.conftest import DEMO, Desk, Edge, serving
+from tests.http.test_partner import authorization
 
 TARGETS = [
     ("POST", "/phone-service/v1/api/calltracking/ad-platform/phone/list", b'{"phoneNumbers":["79990000006"]}'),
@@ -81,3 +83,36 @@ async def test_several_tokens_are_none_and_bad_ones_shut_an_ip_out(
     assert [await ask(edge, target, "wrong-token", ip=ip) for _ in range(4)] == [401, 401, 401, 429]
     assert await ask(edge, target, "demo-token", ip=ip) == 429
     assert await ask(edge, target, "demo-token") == 200
+
+
+@both
+async def test_guesses_at_once_are_counted_one_by_one(edge: Edge, target: tuple[str, str, bytes | None]) -> None:
+    ip = "192.0.2.9"
+    answers = await asyncio.gather(*(ask(edge, target, f"guess-{i}", ip=ip) for i in range(30)))
+    assert sorted(answers) == [401] * 3 + [429] * 27
+    good = await asyncio.gather(*(ask(edge, target, "demo-token") for _ in range(30)))
+    assert good == [200] * 30
+
+
+async def test_bad_tokens_and_logins_of_an_address_count_together_over_workers_and_apis(
+    edge: Edge, store_url: str
+) -> None:
+    ip = "127.0.7.7"
+    async with serving(store_url, bad_logins_per_minute=3, allow_plain_http=True) as other:
+
+        async def login(gateway: Edge) -> int:
+            url = f"{gateway.manage}/2.4.9/customers"
+            async with gateway.client.get(url) as response:
+                offer = response.headers["WWW-Authenticate"]
+            head = {"Authorization": authorization("GET", "/2.4.9/customers", offer, password="wrong")}
+            async with gateway.client.get(url, headers=head | {"X-Forwarded-For": ip}) as response:
+                return response.status
+
+        assert await ask(edge, TARGETS[0], "guess", ip=ip) == 401
+        assert await ask(other, TARGETS[1], "guess", ip=ip) == 401
+        assert await login(other) == 401
+        assert [await ask(gateway, target, "demo-token", ip=ip) for gateway in (edge, other) for target in TARGETS] == [
+            429
+        ] * 4
+        assert await login(other) == 403
+        assert await ask(other, TARGETS[0], "demo-token", ip="127.0.7.8") == 200

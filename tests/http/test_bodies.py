@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 import pytest
 
-from edgeproxy import access
 from edgeproxy.calls import handler as calls
 from edgeproxy.static import handler as static
+from edgeproxy.store import access
 from tests.conftest import DEMO, Desk, Edge, serving
 
 NUMBER = "79990000006"
@@ -202,7 +202,7 @@ async def test_a_token_that_is_revoked_while_its_body_is_held_back_is_refused(ed
 
 @pytest.fixture
 def _short_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "SHUT_OUT_S", 1)
+    monkeypatch.setattr(access, "FAILURES_KEPT_MS", 1000)
 
 
 @apis

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import gzip
 import logging
+import re
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -191,6 +192,10 @@ TAKEN = {
 }  # fmt: skip
 
 
+def names_no_version(answers: bytes) -> bool:
+    return b"\r\nServer: edgeproxy\r\n" in answers and not re.search(rb"(?i)aiohttp|python|/[0-9]+\.[0-9]+\.", answers)
+
+
 @dataclass
 class Heard:
     """What a client was answered: the statuses, and whether the connection was then closed."""
@@ -259,6 +264,7 @@ async def test_a_broken_request_is_refused_once_and_nothing_behind_it_runs(
     assert refused(edge) == {"large_head" if status == 431 else "broken": 1}
     assert heard.closed
     assert MARK.encode() not in heard.text
+    assert names_no_version(heard.text)
     assert not [record for record in caplog.records if record.name.startswith("edgeproxy")]
     assert MARK not in caplog.text
 
@@ -286,6 +292,14 @@ async def test_an_odd_request_is_answered_for_what_it_is(
     assert (heard.statuses, ran(edge)) == (statuses, runs)
     assert not [record for record in caplog.records if record.name.startswith("edgeproxy")]
     assert MARK not in caplog.text
+
+
+@pytest.mark.parametrize("port", [EDGE, MANAGE], ids=lambda port: port.name)
+@pytest.mark.parametrize("path", ["/nowhere", "/healthz", "/readyz", "/2.4.9/customers", "/calls/lookup", "/docs"])
+async def test_no_answer_names_a_server_s_version(edge: Edge, port: Port, path: str) -> None:
+    for method in ("GET", "POST", "OPTIONS", "TRACE"):
+        heard = await send(port, edge, f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        assert names_no_version(heard.text.partition(b"\r\n\r\n")[0] + b"\r\n"), heard.text[:500]
 
 
 async def test_a_packed_body_is_not_unpacked_at_the_edge_port(edge: Edge) -> None:

@@ -5,25 +5,29 @@ import base64
 import gzip
 import time
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import aiohttp
 import orjson
 import pytest
 from aiohttp import DigestAuthMiddleware
+from pydantic import SecretStr
 from yarl import URL
 
 from edgeproxy import demo
 from edgeproxy.partner import digest, resources
 from edgeproxy.partner.resources import BODY_MOST, OPERATIONS, SMALL_BODY_MOST
-from edgeproxy.store import Store
+from edgeproxy.store import Store, sealing
 from edgeproxy.store.embedded import EmbeddedStore
 from edgeproxy.store.partner import Partner, User
+from edgeproxy.store.sealing import Seal
 from tests.conftest import Desk, Edge, serving
-from tests.servers import client_of, configured
+from tests.servers import client_of, configured, on_primaries
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # what aiohttp's client says
 
@@ -791,3 +795,44 @@ async def test_a_large_body_is_one_sound_and_not_many_pieces(api: Api, body: byt
     status, tree = await api.call("POST", "customers/1/voicemail_greetings", body, headers)
     assert status == 400
     assert tree == {"errors": ["a body of more than 98304 bytes is for a sound: this one is in too many pieces"]}
+
+
+async def test_a_wrong_name_waits_for_what_a_wrong_password_waits_for(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    open_sealed = sealing._opened
+
+    def counted(fernet: Any, kept: dict[str, str], place: str) -> str:
+        opened.append(place.partition(" of ")[0])
+        return open_sealed(fernet, kept, place)
+
+    monkeypatch.setattr(sealing, "_opened", counted)
+    key = SecretStr(sealing.new_key())
+    async with serving(store_url, allow_plain_http=True, store_keys=[key]) as edge:
+        async with Store(store_url, seal=Seal([key])) as store:
+            await demo.fill(store)
+        api = Api(edge, edge.client)
+
+        async def tried(user: str) -> tuple[int, dict[str, int], list[str]]:
+            """The status of a login with a wrong password, the store's commands for it, and what was unsealed."""
+            offer = (await challenge(api))[0]
+            header = authorization("GET", "/2.4.9/customers", offer, password="wrong", username=user)
+            with client_of(store_url) as client:
+                opened.clear()
+                on_primaries(client, "CONFIG", "RESETSTAT")
+                status, _, _ = await bare(api, "customers", header)
+                stats = Counter[str]()
+                for info in on_primaries(client, "INFO", "commandstats"):
+                    stats.update({name: stat["calls"] for name, stat in info.items()})
+            return (
+                status,
+                {name: stats[f"cmdstat_{name}"] for name in ("hget", "hmget", "get", "incr", "exec")},
+                opened[:],
+            )
+
+        for user in (demo.USER, "nobody"):
+            await tried(user)  # what is made once is made
+        wrong_password, wrong_name = await tried(demo.USER), await tried("nobody")
+        assert wrong_password == wrong_name == (401, {"hget": 1, "hmget": 0, "get": 1, "incr": 1, "exec": 1}, ANY)
+        assert wrong_name[2] == [f"the {algorithm} password hash" for algorithm in digest.OFFERED]

@@ -518,7 +518,7 @@ async def test_a_nonce_s_count_is_taken_once(office: Office) -> None:
 
 async def test_failed_logins_are_counted_for_a_minute(office: Office) -> None:
     for _ in range(3):
-        await office.partner.failed("192.0.2.1")
+        await office.partner.failures.add("192.0.2.1")
     assert await office.partner.knock("nobody", "192.0.2.1") == (None, 3)
     assert 0 < await office.desk.redis.pttl(keys.failures("192.0.2.1")) <= 60_000
 

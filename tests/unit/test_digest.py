@@ -81,6 +81,10 @@ def test_an_answer_to_a_challenge(changes: dict[str, str | None]) -> None:
         header(algorithm="SHA-256-sess"),
         header(nc="1"),
         header(nc="0000000g"),
+        *(
+            header(nc=f'"{count}"')
+            for count in ("0x000001", "+0000001", "0000_001", " 0000001", "00000001 ", "٠٠٠٠٠٠٠١")
+        ),
         header(nc="00000000"),
         header(username='"\udcff"'),
     ],

@@ -1,9 +1,12 @@
 """Files of static numbers: rows good and bad with their lines, and what is written is read back the same."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgeproxy import numbers_file
 from edgeproxy.numbers_file import NumbersFileError
@@ -147,3 +150,28 @@ def test_what_is_written_is_read_back_the_same(tmp_path: Path, name: str) -> Non
     shown = [{"phoneNumber": b["phoneNumber"], **wire.show(c.parts())} for b, c in zip(bodies, changes, strict=True)]
     rows = read(tmp_path, numbers_file.write(shown, as_yaml=name.endswith("yaml")), name)
     assert [parts for _, parts in rows] == [change.parts() for change in changes]
+
+
+@pytest.mark.parametrize("first", "=+-@\t\r\n")
+def test_what_a_spreadsheet_would_run_is_quoted(first: str) -> None:
+    for cell in (f"{first}HYPERLINK(A1)", f"'{first}1", f"''{first}"):
+        assert numbers_file.quoted(cell) == "'" + cell
+    for cell in ("", "'", "''", "a=1", "'a", " =1", "7999", "google"):
+        assert numbers_file.quoted(cell) == cell
+
+
+def test_a_cell_that_is_quoted_for_spreadsheets_is_brought_in_as_it_was(tmp_path: Path) -> None:
+    bodies = []
+    for last, text in enumerate(("=1+1", "+a", "-b", "@c", "'=1", "''", "'a", "a=b")):
+        body = {"phoneNumber": f"7999000000{last}", "poolName": text, "displayOptions": {"source": text}}
+        bodies.append(body | {"redirectOptions": None})
+    written = numbers_file.write(bodies, as_yaml=False)
+    for row in csv.reader(written.splitlines()):
+        assert not [cell for cell in row if cell[:1] in tuple("=+-@")]
+    rows = read(tmp_path, written)
+    assert [parts["poolName"] for _, parts in rows] == [body["poolName"] for body in bodies]
+
+
+@given(st.text())
+def test_every_cell_is_unquoted_to_what_it_was(cell: str) -> None:
+    assert numbers_file.unquoted(numbers_file.quoted(cell)) == cell
