@@ -17,7 +17,7 @@ import orjson
 from edgeproxy import __version__, account_file, numbers_file, telemetry
 from edgeproxy import demo as demo_data
 from edgeproxy.account_file import AccountFile, AccountFileError
-from edgeproxy.accounts.number import read_number
+from edgeproxy.calls.caller import read_caller
 from edgeproxy.commands import audited, embedded_directory, fail, known_account, load_settings, run, store_at, store_of
 from edgeproxy.commands.accounts import accounts
 from edgeproxy.commands.check import check
@@ -372,9 +372,9 @@ async def _erase(settings: Settings, account_name: str, tracking_id: str, sessio
     async with store_of(settings) as store:
         with audited("calls.erase", account=account_name, fields=[name for name, value in named.items() if value]):
             account = await known_account(store, account_name)
-            number = read_number(caller, account.region) if caller else ""
+            number = read_caller(caller, account.region).number if caller else ""
             if number is None:
-                raise StoreError(f"--caller: {caller!r} is not a phone number")
+                raise StoreError("--caller: is not a phone number")
             calls = Calls(store, settings.durable_replicas)
             return await calls.erase(account, tracking_id=tracking_id, session_id=session_id, caller=number)
 

@@ -99,8 +99,8 @@ async def _fill_calls(partner: Partner, calls: Calls, account: Account) -> None:
     newest = int(time.time() * 1000) // _HOUR_MS * _HOUR_MS
     for call in range(_CALLS):
         call_id = f"demo-{call}"
-        before, _ = await calls.known(account, call_id)
-        if before:
+        before = await calls.known(account, call_id)
+        if before.raw:
             continue
         source_id, customer_id, name, media, number, destination = _SOURCES[call % len(_SOURCES)]
         customer_name, custnr = next(rest for customer, *rest in _CUSTOMERS if customer == customer_id)
@@ -115,7 +115,7 @@ async def _fill_calls(partner: Partner, calls: Calls, account: Account) -> None:
         }  # fmt: skip
         known = {"cdr_id": await calls.next_cdr_id(account)}
         start_ms = newest - (_CALLS - call) * 5 * _HOUR_MS
-        await calls.put(account, call_id, before, known, record=CallRecord(start_ms, record))
+        await calls.put(account, before, known, record=CallRecord(start_ms, record))
 
 
 async def _fill_static(static: Static, account: Account) -> None:

@@ -25,6 +25,7 @@ from edgeproxy.access import ACCESS_TOKEN, SHUT_OUT_S, Access, Bearer, ShutOutEr
 from edgeproxy.accounts.number import read_number
 from edgeproxy.calls import attribution
 from edgeproxy.calls.attribution import Found, Match, Route
+from edgeproxy.calls.caller import ANONYMOUS, TEXT_MOST, Caller, read_caller
 from edgeproxy.client_ip import Client, ClientIP
 from edgeproxy.errors import Fault
 from edgeproxy.json_body import CodingError, MalformedError, inflate, read_object, receive
@@ -55,6 +56,7 @@ def _moment(value: object, info: ValidationInfo) -> int:
 
 Moment = Annotated[int, BeforeValidator(_moment)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+CallerText = Annotated[str, StringConstraints(max_length=TEXT_MOST)]
 
 
 class _Body(BaseModel):
@@ -67,7 +69,7 @@ class Event(_Body):
     call_id: Annotated[str, StringConstraints(pattern=f"^{_CALL_ID}$")]
     event: Literal["started", "answered", "ended"]
     number: Text | None = None
-    caller: Text | None = None
+    caller: CallerText | None = None
     at: Moment | None = Field(None, description="without it, the moment at which the event comes in")
 
     @model_validator(mode="after")
@@ -82,7 +84,7 @@ class Erasure(_Body):
 
     tracking_id: Text | None = Field(None, alias="trackingId")
     session_id: Text | None = Field(None, alias="sessionId")
-    caller: Text | None = None
+    caller: Annotated[CallerText, StringConstraints(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _one(self) -> "Erasure":
@@ -138,7 +140,7 @@ class CallsAPI:
         account, event = bearer.account, _read(Event, body, bearer.account)
         errors: list[str] = []
         number = _number(event.number, account, errors) if event.number is not None else None
-        caller = read_number(event.caller, account.region) if event.caller is not None else None
+        caller = read_caller(event.caller, account.region) if event.caller is not None else Caller()
         if errors:
             raise _Refusal(400, *errors)
         now_ms = await self._calls.now_ms(account)
@@ -146,37 +148,48 @@ class CallsAPI:
         if at_ms > now_ms + _AHEAD_MS:
             raise _Refusal(400, "at: is more than a day ahead")
         for _ in range(_TRIES):
-            before, known = await self._calls.known(account, event.call_id)
+            before = await self._calls.known(account, event.call_id)
+            if caller.number is not None:
+                before = before.holding(caller.number)
+            known = before.fields
             if number is not None and known.get("number", number) != number:
                 raise _Refusal(400, f"number: the call {event.call_id} is on another number")
             if event.event in known:
+                if before.concealed and before.plain and not await self._calls.put(account, before, known):
+                    continue
                 await self._calls.prove(account)  # the answer to the first may have been that it was not durable
                 return _answer(event, known)
             after = known | {event.event: at_ms}
             if number is not None:
                 after["number"] = number
-            if caller is not None and "anum" not in known:
-                after |= await self._calls.caller(account, caller)
+            if "anum" not in known:
+                after |= await self._kept_of(account, caller)
             effect = None
             if event.event == "started" and number is not None:
                 found = await attribution.lookup(self._calls, account, number, at_ms)
                 route = attribution.route(found)
-                after["answer"] = _shown(found, number, at_ms) | {"route": asdict(route)}
+                after["answer"] = _shown(found, number, at_ms) | {"route": asdict(route)} | _corrected(after)
                 after["record"] = _attributed(account, found, route, at_ms)
                 effect = _effect(found, number)
             record = await self._complete(account, after)
             of_whom = after.get("record", {})
             told = {
-                "call_id": event.call_id,
+                "call_id": before.shown_id,
                 "event": event.event,
                 "at": at_ms,
                 "number": after.get("number"),
                 "anum_md5": after.get("anum_md5"),
                 **{name: of_whom.get(name) for name in ("session_id", "tracking_id", "source_id", "customer_id")},
             }
-            if await self._calls.put(account, event.call_id, before, after, event=told, effect=effect, record=record):
+            if await self._calls.put(account, before, after, event=told, effect=effect, record=record):
                 return _answer(event, after)
         raise _Refusal(503, "too many events of this call at once: try again")
+
+    async def _kept_of(self, account: Account, caller: Caller) -> dict[str, str | None]:
+        """What is kept of the caller that an event tells; nothing where it tells of none, so a later one can."""
+        if caller.withheld:
+            return {"anum": ANONYMOUS, "anum_md5": None}
+        return {} if caller.number is None else {**await self._calls.caller(account, caller.number)}
 
     async def _complete(self, account: Account, known: dict[str, Any]) -> Record | None:
         """The record of a call that has started and ended; the same one again, if the answer is told after that."""
@@ -184,8 +197,9 @@ class CallsAPI:
             return None
         if "cdr_id" not in known:
             known["cdr_id"] = await self._calls.next_cdr_id(account)
-        answered = known.get("answered")
-        seconds = max(0, known["ended"] - answered) // 1000 if answered is not None else 0
+        taken, _ = _in_order(known)
+        answered = taken.get("answered")
+        seconds = (taken["ended"] - answered) // 1000 if answered is not None else 0
         fields: dict[str, str | None] = known["record"] | {
             "anum": known.get("anum"),
             "anum_md5": known.get("anum_md5"),
@@ -200,7 +214,7 @@ class CallsAPI:
         """`POST /calls/erase`: forgets a visitor, a session or a caller, and gives a receipt."""
         account, erasure = bearer.account, _read(Erasure, body, bearer.account)
         errors: list[str] = []
-        caller = _number(erasure.caller, account, errors, "caller") if erasure.caller is not None else ""
+        caller = _caller(erasure.caller, account, errors) if erasure.caller is not None else ""
         if errors:
             raise _Refusal(400, *errors)
         # The line has no record: an id of a visitor or a caller's number is what is to be forgotten.
@@ -277,11 +291,20 @@ def _moment_text(ms: int | None) -> str | None:
     return None if ms is None else moments.text(ms)
 
 
-def _number(text: str, account: Account, errors: list[str], name: str = "number") -> str:
+def _number(text: str, account: Account, errors: list[str]) -> str:
     number = read_number(text, account.region)
     if number is None:
-        errors.append(f"{name}: is not a phone number" if text else f"{name}: is required")
+        errors.append("number: is not a phone number" if text else "number: is required")
     return number or ""
+
+
+def _caller(text: str, account: Account, errors: list[str]) -> str:
+    caller = read_caller(text, account.region)
+    if caller.withheld:
+        errors.append("caller: is withheld, so nobody is known by it")
+    elif caller.number is None:
+        errors.append("caller: is not a phone number")
+    return caller.number or ""
 
 
 def _read(model: type[Any], body: bytes, account: Account) -> Any:
@@ -343,7 +366,38 @@ def _answer(event: Event, known: dict[str, Any]) -> dict[str, Any]:
     if event.event == "started":
         answer: dict[str, Any] = known["answer"]
         return {"call_id": event.call_id, **answer}
-    return {"call_id": event.call_id, "cdr_id": known.get("cdr_id")}
+    return {"call_id": event.call_id, "cdr_id": known.get("cdr_id"), **_corrected(known)}
+
+
+_EVENTS = ("started", "answered", "ended")  # as they follow one another
+
+
+def _in_order(known: dict[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
+    """The moments of a call's events, epoch ms, none before the event that it follows; and which were told otherwise.
+
+    It depends on what was told, and not on the order in which it was: an event that comes in late corrects the others.
+    """
+    taken: dict[str, int] = {}
+    corrected: dict[str, Any] = {}
+    earlier = ""
+    for event in _EVENTS:
+        if (told := known.get(event)) is None:
+            continue
+        taken[event] = max(told, taken.get(earlier, told))
+        if taken[event] != told:
+            corrected[event] = {
+                "told": _moment_text(told),
+                "taken": _moment_text(taken[event]),
+                "why": f"a call is not {event} before it is {earlier}",
+            }
+        earlier = event
+    return taken, corrected
+
+
+def _corrected(known: dict[str, Any]) -> dict[str, Any]:
+    """What is said of moments that were told out of order; nothing where none was."""
+    _, corrected = _in_order(known)
+    return {"corrected": corrected} if corrected else {}
 
 
 def _attributed(account: Account, found: Found, route: Route, at_ms: int) -> dict[str, str | None]:

@@ -30,14 +30,15 @@ _MEANINGS = {
         "at": "when it happened: RFC 3339, in the account's time zone where it does not say, or seconds or "
         "milliseconds since 1970",
         "call_id": "the telephony side's id of the call, the same in all of its events",
-        "caller": "the caller's number; what is no number, such as `anonymous`, is as good as none. It is kept without "
-        "its last three digits, and as a salted hash",
+        "caller": "the caller's number, or a SIP header or URI that holds it; kept without its last three digits, and "
+        "as a salted hash. One that is withheld (empty, `anonymous`, `+266696687`, …) is kept as `anonymous`; of what "
+        "is no number nothing is kept",
         "event": "what happened",
         "number": "the tracking number that was dialled: E.164, or as it is dialled in the account's region; the same "
         "in all of a call's events that have one",
     },
     "Erasure": {
-        "caller": "the number of the caller to forget: E.164, or as it is dialled in the account's region",
+        "caller": "the number of the caller to forget, in any form that an event may have it in",
         "sessionId": "the session to forget",
         "trackingId": "the partner's id of the visitor to forget, with all of its sessions",
     },
@@ -225,14 +226,21 @@ def schemas() -> Tree:
         **found,
         "route": ref("schemas", "CallRoute") | {"description": "where the call goes, by the first match"},
     }
+    about = "events that were told to have happened before the one that they follow; absent where none was"
+    corrected = {"corrected": ref("schemas", "CallCorrections") | {"description": about}}
     cdr_id = _text("the id of the call's record; null until the call has started and ended", null=True)
     taken_in = {"call_id": call_id, "cdr_id": cdr_id}
     return {
         _name(handler.Event): _event(),
         _name(handler.Erasure): _erasure(),
         "CallLookup": _whole(found, "Everyone whom a number may have been shown to at a moment."),
-        "CallStarted": _whole(started, "The answer to `started`: who was shown the number, and where the call goes."),
-        "CallTakenIn": _whole(taken_in, "The answer to `answered` and `ended`."),
+        "CallStarted": closed(
+            started | corrected,
+            started,
+            description="The answer to `started`: who was shown the number, and where the call goes.",
+        ),
+        "CallTakenIn": closed(taken_in | corrected, taken_in, description="The answer to `answered` and `ended`."),
+        "CallCorrections": _corrections(),
         "CallErasureReceipt": _receipt(),
         "CallRoute": _route(),
         **_matches(),
@@ -315,6 +323,19 @@ def _route() -> Tree:
         "Where a call goes. On a leased number, to the number on page that it replaced; on a source's, to its "
         "destination; on a static number, by its redirect scenario; on a shared one, to what the pool replaces if that "
         "is one number.",
+    )
+
+
+def _corrections() -> Tree:
+    correction = {
+        "told": _moment("when it happened, by what was told"),
+        "taken": _moment("when it is taken to have happened: the moment of the event that it follows"),
+        "why": _text("the reason, for people"),
+    }
+    return closed(
+        {event: _whole(correction, f"the moment of `{event}`") for event in ("answered", "ended")},
+        (),
+        description="Of a call's events, those that were told to have happened before the one that they follow.",
     )
 
 

@@ -56,8 +56,8 @@ _MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$"
 _MEANINGS = {
     "alt_numbers": "further numbers of the source",
     "answered": "`1`: the call was answered",
-    "anum": "the caller's number; its last three digits are `xxx`",
-    "anum_md5": "a salted hash of the caller's number, the same for all its calls to this account",
+    "anum": "the caller's number, its last three digits as `xxx`; `anonymous` if it is withheld; null if none is known",
+    "anum_md5": "a salted hash of the caller's number, the same for all its calls to this account; null without one",
     "bnum": "the tracking number that was called",
     "campaign_id": "the partner's campaign",
     "cdr_id": "the call record's id",

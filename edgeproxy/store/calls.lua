@@ -124,8 +124,9 @@ end
 
 -- ep1_put_call: replaces what is known of a call, if nobody else did meanwhile; tells the stream; lists its record.
 --
--- KEYS  call, calls (stream), history, a pool's free, leased and granted (or three times history), then for a call that has
---       ended its record (cdr) and the sets that this is listed in
+-- KEYS  the call under the name that it is to be kept under, and under its other one; calls (stream), history, a pool's
+--       free, leased and granted (or three times history), then for a call that has ended its record (cdr) and the sets
+--       that this is listed in
 -- ARGV  [1] now_ms, [2] calls_kept in ms, [3] visits_kept in ms, [4] what the caller read, or "", [5] what is to be known
 --       [6] the event for the stream, JSON, or ""
 --       [7] what becomes of the lease, JSON, or "": {"does": "extend" or "release", number, session, begin, idle, max,
@@ -134,23 +135,24 @@ end
 -- Reply, JSON: {"put": true}, or {"refused": "moved"}: read again
 local function put_call(keys, args)
   local now, kept = clock(args[1]), tonumber(args[2])
-  if (redis.call('GET', keys[1]) or '') ~= args[4] then return '{"refused":"moved"}' end
+  if (redis.call('GET', keys[1]) or redis.call('GET', keys[2]) or '') ~= args[4] then return '{"refused":"moved"}' end
   redis.call('SET', keys[1], args[5], 'PX', kept)
+  if keys[2] ~= keys[1] then redis.call('DEL', keys[2]) end
   if args[6] ~= '' then
     local stream_kept = tonumber(args[3])
-    redis.call('XADD', keys[2], 'MINID', '~', math.max(0, now - stream_kept), '*', 'call', args[6])
-    redis.call('PEXPIRE', keys[2], stream_kept)
+    redis.call('XADD', keys[3], 'MINID', '~', math.max(0, now - stream_kept), '*', 'call', args[6])
+    redis.call('PEXPIRE', keys[3], stream_kept)
   end
   if args[7] ~= '' then
     local lease = cjson.decode(args[7])
-    Lease[lease.does]({history = keys[3], free = keys[4], leased = keys[5], granted = keys[6]}, now, lease)
+    Lease[lease.does]({history = keys[4], free = keys[5], leased = keys[6], granted = keys[7]}, now, lease)
   end
-  if keys[7] then
+  if keys[8] then
     local start = tonumber(args[8])
     local life = start + kept - now
     if life > 0 then
-      redis.call('SET', keys[7], args[10], 'PX', life)
-      for i = 8, #keys do
+      redis.call('SET', keys[8], args[10], 'PX', life)
+      for i = 9, #keys do
         redis.call('ZREMRANGEBYSCORE', keys[i], '-inf', '(' .. now - kept)
         redis.call('ZADD', keys[i], start, args[9])
         local latest = redis.call('ZRANGE', keys[i], -1, -1, 'WITHSCORES')
@@ -161,16 +163,68 @@ local function put_call(keys, args)
   return '{"put":true}'
 end
 
--- ep1_replace_visits: puts what is left of an entry into its stream, unless the entry is gone.
+-- ep1_replace_entry: puts what is left of an entry into its stream, unless the entry is gone.
 --
--- KEYS  visits. ARGV  [1] the entry's id, [2] visits, JSON, [3] the id that it `replaces`. Reply, JSON: {"replaced": …}
-local function replace_visits(keys, args)
+-- KEYS  the stream. ARGV  [1] the entry's id, [2] its field, [3] JSON, [4] the id that it `replaces`
+-- Reply, JSON: {"replaced": …}
+local function replace_entry(keys, args)
   if redis.call('XDEL', keys[1], args[1]) == 0 then return '{"replaced":false}' end
-  redis.call('XADD', keys[1], 'NOMKSTREAM', '*', 'visits', args[2], 'replaces', args[3])
+  redis.call('XADD', keys[1], 'NOMKSTREAM', '*', args[2], args[3], 'replaces', args[4])
   return '{"replaced":true}'
 end
 
-redis.register_function('ep1_replace_visits', replace_visits)
+-- ep1_clear_record: replaces a call's record, if it still is as it was read, and takes it out of a set that listed it.
+--
+-- KEYS  cdr, and the set if there is one. ARGV  [1] what was read, [2] what is to be kept, [3] the record's id
+-- Reply, JSON: {"put": true}, or {"refused": "moved"}
+local function clear_record(keys, args)
+  if redis.call('GET', keys[1]) ~= args[1] then return '{"refused":"moved"}' end
+  redis.call('SET', keys[1], args[2], 'KEEPTTL')
+  if keys[2] then redis.call('ZREM', keys[2], args[3]) end
+  return '{"put":true}'
+end
+
+local VISITOR_LEASE = 5  -- values of a visitor's lease, the last the session (see resolve.lua)
+
+-- ep1_sessions_of_visitor. KEYS  visitor. Reply, JSON: {"sessions": [the sessions whose numbers it remembers]}
+local function sessions_of_visitor(keys, args)
+  local record, sessions = cmsgpack.unpack(redis.call('GET', keys[1]) or cmsgpack.pack({})), {}
+  for at = VISITOR_LEASE, #record, VISITOR_LEASE do sessions[#sessions + 1] = record[at] end
+  return #sessions == 0 and '{"sessions":[]}' or cjson.encode({sessions = sessions})
+end
+
+-- ep1_forget_sessions: takes sessions out of what visitors are remembered to have had.
+--
+-- KEYS  visitors. ARGV  the sessions. Reply, JSON: {"visitors": how many had one}
+local function forget_sessions(keys, args)
+  local forgotten, count = {}, 0
+  for _, session in ipairs(args) do forgotten[session] = true end
+  for first = 1, #keys, UNPACK do
+    local last = math.min(first + UNPACK - 1, #keys)
+    for i, packed in ipairs(redis.call('MGET', unpack(keys, first, last))) do
+      local record, kept = packed and cmsgpack.unpack(packed) or {}, {}
+      for at = VISITOR_LEASE, #record, VISITOR_LEASE do
+        if not forgotten[record[at]] then
+          for value = at - VISITOR_LEASE + 1, at do kept[#kept + 1] = record[value] end
+        end
+      end
+      if #kept < #record then
+        count = count + 1
+        if #kept == 0 then
+          redis.call('DEL', keys[first + i - 1])
+        else
+          redis.call('SET', keys[first + i - 1], cmsgpack.pack(kept), 'KEEPTTL')
+        end
+      end
+    end
+  end
+  return '{"visitors":' .. count .. '}'
+end
+
+redis.register_function('ep1_replace_entry', replace_entry)
+redis.register_function('ep1_clear_record', clear_record)
+redis.register_function('ep1_sessions_of_visitor', sessions_of_visitor)
+redis.register_function('ep1_forget_sessions', forget_sessions)
 redis.register_function('ep1_find_leases', find_leases)
 redis.register_function('ep1_read_visits', read_visits)
 redis.register_function('ep1_release_lease', release_lease)

@@ -85,7 +85,7 @@ def sounds(name: str) -> str:
 
 
 def call(name: str, call_id: str) -> str:
-    """String: what is known of a call by its events, JSON."""
+    """String: what is known of a call by its events, JSON. The id is a hash after `#` if it would tell of a person."""
     return f"{RELEASE}:{{{name}}}:call:{call_id}"
 
 

@@ -440,15 +440,15 @@ async def test_the_stream_of_calls_tells_each_event_once(api: Api, desk: Desk) -
     assert 0 < await desk.redis.pttl(keys.calls("x")) <= 3_600_000
 
 
-async def kept(desk: Desk) -> str:
-    """All keys of the account, and what is in them."""
+async def kept(desk: Desk, which: str = "*") -> str:
+    """All keys of the account, and what is in them; or those whose names are such."""
     found: list[Any] = []
-    async for key in desk.redis.scan_iter("ep1:{x}:*"):
+    async for key in desk.redis.scan_iter(f"ep1:{{x}}:{which}"):
         match await desk.redis.type(key):
             case "stream":
                 value = await desk.redis.xrange(key)
             case "hash":
-                value = await desk.redis.hgetall(key)
+                value = await desk.redis.execute_command("HGETALL", key, NEVER_DECODE=True)
             case "zset":
                 value = await desk.redis.zrange(key, 0, -1, withscores=True)
             case _:

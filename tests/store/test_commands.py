@@ -253,4 +253,7 @@ def test_erase_gives_a_receipt_and_takes_one_person_at_a_time(store_url: str) ->
     )
     for arguments in ((), ("--tracking-id", "me", "--caller", "+49301234567"), ("--caller", "x")):
         assert run(store_url, "erase", "--account", "demo", *arguments).exit_code == 1
+    result = run(store_url, "erase", "--account", "demo", "--caller", "+49 1")
+    assert result.output.endswith("--caller: is not a phone number\n")
+    assert "+49 1" not in result.output
     assert run(store_url, "erase", "--account", "nobody", "--session-id", "x").exit_code == 1

@@ -454,7 +454,8 @@ async def call(office: Office, start: float, **fields: str) -> str:
     record: Record = {"customer_id": "1", "source_id": "2", "custnr": "c", **caller, **fields}
     cdr_id = await calls.next_cdr_id(office.account)
     done = CallRecord(int(office.at(start)), record)
-    assert await calls.put(office.account, f"call-{cdr_id}", "", {"cdr_id": cdr_id}, record=done)
+    before = await calls.known(office.account, f"call-{cdr_id}")
+    assert await calls.put(office.account, before, {"cdr_id": cdr_id}, record=done)
     return cdr_id
 
 
