@@ -9,7 +9,7 @@ import click.testing
 import pytest
 
 from edgeproxy import cli, commands
-from edgeproxy.store import functions, keys
+from edgeproxy.store import functions, keys, removal
 from edgeproxy.store.functions import NotDurableError, RefusedError, UncertainError
 from edgeproxy.store.sealing import new_key
 from tests.conftest import DEMO
@@ -22,6 +22,7 @@ COMMANDS = [
     ("user", "remove", "leaver"),
     ("numbers", "import", "--account", "demo", "NUMBERS"),
     ("keys", "rotate"),
+    ("account", "remove", "tiny", "--yes"),
 ]
 KEY = new_key()
 changing = pytest.mark.parametrize("command", COMMANDS, ids=[" ".join(command[:2]) for command in COMMANDS])
@@ -32,6 +33,11 @@ def run(url: str, *arguments: str, replicas: int = 0) -> click.testing.Result:
         "EDGEPROXY_STORE_URL": url, "EDGEPROXY_DURABLE_REPLICAS": str(replicas), "EDGEPROXY_STORE_KEYS": KEY,
     }  # fmt: skip
     return click.testing.CliRunner().invoke(cli.main, arguments, env=settings, input="a-password\n")
+
+
+@pytest.fixture(autouse=True)
+def _no_last_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removal, "_LAST_REQUESTS_S", 0)
 
 
 @pytest.fixture
@@ -137,9 +143,11 @@ AUDITED: list[tuple[tuple[str, ...], str | None, str | None, list[str], str]] = 
     (("erase", "--account", "demo", "--tracking-id", "her-id"), "demo", None, ["trackingId"], "done"),
     (("erase", "--account", "nowhere", "--session-id", "her-id"), "nowhere", None, ["sessionId"], "refused"),
     (("keys", "rotate"), None, None, [], "done"),
+    (("account", "remove", "tiny", "--yes"), "tiny", None, [], "done"),
 ]
 WHATS = {"load": "accounts.load", "erase": "calls.erase", "user add": "users.add", "user remove": "users.remove",
-         "numbers import": "numbers.import", "keys rotate": "keys.rotate"}  # fmt: skip
+         "numbers import": "numbers.import", "keys rotate": "keys.rotate",
+         "account remove": "accounts.remove"}  # fmt: skip
 
 
 @pytest.mark.parametrize(("command", "account", "record", "fields", "ended"), AUDITED)
@@ -176,7 +184,11 @@ def test_a_command_that_does_not_write_leaves_no_line(client: Any, store_url: st
     for command in (
         ("load", "--dry-run", str(DEMO)),
         ("user", "list"),
-        ("check",),
+        ("check", "--repair"),
+        ("account", "list"),
+        ("account", "show", "demo"),
+        ("pool", "status"),
+        ("explain", "--account", "demo", "--number", "030 15981100"),
         ("numbers", "export", "--account", "demo", str(tmp_path / "x.csv")),
         ("keys", "new"),
     ):

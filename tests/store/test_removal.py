@@ -14,7 +14,7 @@ from edgeproxy.store.inventory import PartlyDoneError
 from edgeproxy.store.partner import Partner, User
 from edgeproxy.store.static import Static
 from tests.conftest import DEMO, Clock, Desk, Edge, serving, web_request
-from tests.servers import client_of, on_primaries
+from tests.servers import client_of
 
 LOGIN = {"Access-Token": "x-token-x"}
 PAGE = "+4930111"
@@ -330,9 +330,17 @@ def test_check_tells_what_loads_left_and_repair_frees_it(store_url: str) -> None
     assert (result.exit_code, audits(result)) == (0, [])
 
 
-def test_a_removal_waits_for_the_disk(store_url: str) -> None:
+def test_check_tells_of_removals_that_were_cut_off(store_url: str) -> None:
     assert run(store_url, "load", str(DEMO)).exit_code == 0
     with client_of(store_url) as client:
-        on_primaries(client, "CONFIG RESETSTAT")
-        assert run(store_url, "account", "remove", "demo", "--yes").exit_code == 0
-        assert sum("waitaof" in str(info) for info in on_primaries(client, "INFO", "commandstats")) >= 1
+        client.hdel(keys.account("tiny"), "version")
+        client.hset(keys.account("tiny"), "removed", "1")
+    for arguments in (("check",), ("check", "--repair")):
+        result = run(store_url, *arguments)
+        assert result.exit_code == 1
+        assert "account tiny: its removal was cut off (edgeproxy account remove tiny)" in result.stdout
+        assert audits(result) == []
+    assert "its removal, or its first load, was cut off" in run(store_url, "account", "list").stdout
+    assert "london" not in run(store_url, "pool", "status", "tiny").stdout
+    assert run(store_url, "account", "remove", "tiny", "--yes").exit_code == 0
+    assert run(store_url, "check").exit_code == 0
