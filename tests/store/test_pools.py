@@ -101,7 +101,7 @@ async def test_what_finds_no_free_number_is_counted_for_an_hour(desk: Desk, sett
     for _ in range(100):  # whatever happens, a pool's entry stays small
         desk.clock.advance(301)
         await desk.ask("a0", PAGE)
-    assert await desk.redis.hstrlen(keys.overflow("a0"), "p") < 13 * 16
+    assert await desk.redis.hstrlen(keys.overflow("a0"), "p") < 13 * 20
     assert await overflowed() == {how: 13}
 
 
