@@ -30,6 +30,7 @@ _GERMAN_MOST = 11  # digits that are assigned in its area codes; libphonenumber 
 _PREFIX_DIGITS = "0189"  # with which the prefixes of national calls begin
 _RUNS_MOST = 4  # runs of digits of a text that are looked at
 _PARTS_MOST, _ENDS_MOST = 5, 2  # places where a run may be parted, and such after a valid number
+_LISTED_MOST = 100  # numbers of a list, of which a form is read
 _WORDS_MOST = 3  # of a vanity number
 _LETTERS_LEAST = 3  # of a vanity number
 _OPEN_LEAST = 10  # lengths of numbers that a country with an open plan has
@@ -46,6 +47,7 @@ _RUN = re.compile(r"[0-9](?:[ ()\[\]./~'_\n-]*+[0-9])*+")
 _BEFORE_RUN = " ()[]./~'_\n-"  # what may stand between the plus and its digits
 _PLAIN = re.compile(r"[0-9+ ()./-]*+")
 _NO_DIGITS = re.compile(r"[^0-9]++")
+_BLANK = re.compile(r"(^|,)\s++(?=\d)")
 _GAP = re.compile(r"([0-9]++)([^0-9]++)(?=([0-9]++))")
 _MAY_END = re.compile(r"[/(\[\n]")  # in what separates digits: perhaps the end of the number, perhaps not
 _ZERO_IN_BRACKETS = re.compile(r"\(\s?0\s?\)")
@@ -132,8 +134,11 @@ def current_form(number: str) -> str:
 
 
 def form_value(text: str) -> str:
-    """A number as a form or a query meant it: a blank before its first digit was a `+` that nobody escaped."""
-    return "+" + text.lstrip() if text[:1].isspace() and text.lstrip()[:1].isdigit() else text
+    """A number, or some in a list, as a form or a query meant it: a blank before its first digit was a `+`.
+
+    Who puts `destnr=+4612345678` into a form as it is sends a blank: the `+` has to be escaped there, and often is not.
+    """
+    return _BLANK.sub(r"\1+", text, count=_LISTED_MOST)
 
 
 @functools.cache
@@ -419,7 +424,8 @@ def _dialled(digits: str, region: str | None) -> PhoneNumber | None:
             if _is_valid(renewed):
                 return renewed
     possible = phonenumbers.is_possible_number_with_reason(number) == ValidationResult.IS_POSSIBLE
-    if (not possible or len(national) < _SURELY_LEAST or national.startswith("0")) and not _is_valid(number):
+    unsure = not possible or len(national) < _SURELY_LEAST or (national[0] == "0" and _is_zero_dialled(country_code))
+    if unsure and not _is_valid(number):
         return None
     if country_code == _GERMANY and len(national) > _GERMAN_MOST and _GERMAN_FIXED.fullmatch(national):
         return None
@@ -463,6 +469,12 @@ def _made(country_code: int, national: str) -> PhoneNumber:
         italian_leading_zero=True if zeros else None,
         number_of_leading_zeros=zeros if zeros > 1 else None,
     )
+
+
+def _is_zero_dialled(country_code: int) -> bool:
+    """Tell whether a zero before a number may be the prefix of national calls, and no part of it."""
+    plan = _country_plan(country_code)
+    return plan is None or "0" in plan.trunks
 
 
 class _Plan(NamedTuple):

@@ -8,9 +8,10 @@ silently: candidates are ordered, and `certainty` says how far they can be trust
 import contextlib
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from edgeproxy.accounts.number import read_number
 from edgeproxy.model import Account, Pool
 from edgeproxy.store.calls import Calls, Lease
 from edgeproxy.store.partner import Partner, Record
@@ -183,6 +184,17 @@ def route(found: Found) -> Route:
 
     A lease's call goes to the number on page that the tracking number replaced; a source's to its destination, unless
     it is quarantined; a static number's by its redirect scenario; a shared number's to what its pool replaces, if that
-    is one number.
+    is one number. It goes to no text that is no number, whatever an earlier release has taken for one.
     """
-    return found.matches[0].route if found.matches else _NOWHERE
+    chosen = found.matches[0].route if found.matches else _NOWHERE
+    destination, *alternatives = [*map(_possible, (chosen.destination, *chosen.alternatives))]
+    return replace(
+        chosen,
+        destination=destination,
+        alternatives=tuple(number for number in alternatives if number is not None),
+        reserve=_possible(chosen.reserve),
+    )
+
+
+def _possible(number: str | None) -> str | None:
+    return read_number(number, "") if number is not None else None

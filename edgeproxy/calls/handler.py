@@ -22,7 +22,7 @@ from pydantic import (
 
 from edgeproxy import audit, moments, wording
 from edgeproxy.access import ACCESS_TOKEN, SHUT_OUT_S, Access, Bearer, ShutOutError, UnknownTokenError
-from edgeproxy.accounts.number import read_number
+from edgeproxy.accounts.number import form_value, read_number
 from edgeproxy.calls import attribution
 from edgeproxy.calls.attribution import Found, Match, Route
 from edgeproxy.calls.caller import ANONYMOUS, TEXT_MOST, Caller, read_caller
@@ -116,7 +116,7 @@ class CallsAPI:
         """`GET /calls/lookup?number=&at=`: everyone whom the number may have been shown to at that moment."""
         account = bearer.account
         errors = [f"{name}: there is no such parameter" for name in query if name not in ("number", "at")]
-        number = _number(query.get("number", ""), account, errors)
+        number = _number(form_value(query.get("number", "")), account, errors)
         at_ms = None
         if "at" in query:
             try:

@@ -16,13 +16,14 @@ from cachetools import TTLCache
 from pydantic import ValidationError
 
 from edgeproxy import audit, json_body, wording
+from edgeproxy.accounts.number import form_value
 from edgeproxy.aside import aside
 from edgeproxy.client_ip import ClientIP
 from edgeproxy.errors import Fault
 from edgeproxy.model import Account
 from edgeproxy.partner import digest
 from edgeproxy.partner.render import FORBIDDEN_IN_XML, Format, Tree, negotiate, render
-from edgeproxy.partner.resources import OPERATIONS, SMALL_BODY_MOST, Operation, Refusal
+from edgeproxy.partner.resources import NUMBERS, OPERATIONS, SMALL_BODY_MOST, Operation, Refusal
 from edgeproxy.settings import Settings
 from edgeproxy.store import Store
 from edgeproxy.store.functions import NotDurableError, UncertainError
@@ -281,7 +282,8 @@ def _target(request: web.Request, version: str) -> _Target:
 
 def _pairs(text: str, what: str) -> list[tuple[str, str]]:
     try:
-        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MOST)
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MOST)
+        return [(name, form_value(value) if name.partition("[")[0] in NUMBERS else value) for name, value in pairs]
     except UnicodeError:
         raise Refusal(400, f"{what} is not UTF-8") from None
     except ValueError:

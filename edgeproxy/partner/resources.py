@@ -47,6 +47,7 @@ CDR = ("cdr_id", "start", "duration", "duration_adjusted", "anum", "anum_md5", "
        "source_id", "custnr", "answered", "quarantined")  # fmt: skip
 CDR_EXTENDED = ("customer_name", "source_name", "source_media", "source_class", "session_id", "tracking_id")
 LISTS = ("alt_numbers", "used_by")  # the fields that are lists of texts
+NUMBERS = ("phonenr", "destnr", "smsnumber", "alt_numbers")  # the fields that hold phone numbers
 _MOMENTS = ("timestamp", "expire", "created", "modified", "start")
 
 

@@ -4,10 +4,10 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import phonenumbers
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from edgeproxy import wording
+from edgeproxy.accounts.number import is_valid, read_number
 from edgeproxy.json_body import MalformedError as MalformedError
 from edgeproxy.json_body import read_object
 
@@ -45,12 +45,9 @@ def e164(digits: str) -> str:
     """
     if _OWN_DIGITS.fullmatch(digits):
         return "+" + digits
-    if _DIGITS.fullmatch(digits):
-        try:
-            if phonenumbers.is_valid_number(phonenumbers.parse("+" + digits)):
-                return "+" + digits
-        except phonenumbers.NumberParseException:
-            pass
+    number = read_number("+" + digits, "") if _DIGITS.fullmatch(digits) else None
+    if number is not None and is_valid(number):
+        return number
     raise ValueError("must be a phone number like 7xxxxxxxxxx")
 
 
