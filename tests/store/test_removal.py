@@ -160,6 +160,23 @@ async def test_a_load_that_compared_before_a_removal_is_refused(desk: Desk) -> N
     assert await desk.redis.hlen(keys.OWNERS) == 0
 
 
+async def test_a_load_that_knew_of_no_account_is_refused_while_one_is_removed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cut_off(*_: object) -> int:
+        raise ConnectionError("cut off")
+
+    changes = await inventory.compare(desk.store, account_file.parse(ACCOUNT.encode()))
+    await desk.load(ACCOUNT)
+    with monkeypatch.context() as context:
+        context.setattr(removal, "_unlink", cut_off)
+        with pytest.raises(ConnectionError):
+            await removal.remove(desk.store, await removal.holdings(desk.store, "x"))
+    with pytest.raises(StoreError, match="x was changed by somebody else"):
+        await inventory.apply(desk.store, changes)
+    assert (await removal.holdings(desk.store, "x")).version == ""
+
+
 async def test_what_goes_on_writing_to_an_account_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     await desk.load(ACCOUNT)
     monkeypatch.setattr(removal, "_PASSES_MOST", 3)
