@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 import click
 import orjson
 
+from edgeproxy.accounts.number import TEXT_MOST
 from edgeproxy.commands import fail, known_account, load_settings, run, store_of
 from edgeproxy.errors import Fault, Kind
 from edgeproxy.model import Account, Origin, Pool
@@ -82,7 +83,7 @@ def explain(
         click.echo(line)
     if isinstance(explained, Fault):
         _refuse(explained)
-    for line in _lines(explained):
+    for line in _lines(explained, known.region):
         click.echo(line)
     if explained.decision.refused is not None:
         _refuse(Fault(explained.decision.refused))
@@ -124,7 +125,7 @@ def _signature_lines(account: Account, body: bytes, sign: str | None, *, changed
         yield "signature: does not fit the body and a secret of the account; the request would be refused"
 
 
-def _lines(explained: Explanation) -> Iterator[str]:
+def _lines(explained: Explanation, region: str) -> Iterator[str]:
     page, origin = explained.page, explained.origin
     campaign = [f"{name}={value}" for name, value in {**origin.utm, **origin.click_ids}.items()]
     yield (
@@ -145,12 +146,12 @@ def _lines(explained: Explanation) -> Iterator[str]:
         else:
             yield "session: none was sent; a fresh one would be made"
     for number in explained.numbers:
-        yield from _number_lines(number, explained)
+        yield from _number_lines(number, explained, region)
 
 
-def _number_lines(number: Number, explained: Explanation) -> Iterator[str]:
+def _number_lines(number: Number, explained: Explanation, region: str) -> Iterator[str]:
     if number.read is None:
-        yield f"{number.sent!r}: is no phone number, so it stays"
+        yield f"{number.sent!r}: stays: {_why_no_number(number.sent, region)}"
         return
     yield f"{number.sent!r}: is {number.read}"
     for pool, unmet in number.asked:
@@ -158,8 +159,18 @@ def _number_lines(number: Number, explained: Explanation) -> Iterator[str]:
     yield f"  {_verdict(number, explained)}"
 
 
+def _why_no_number(text: str, region: str) -> str:
+    if len(text) > TEXT_MOST:
+        return f"it has more than {TEXT_MOST} characters"
+    if not any(char.isdigit() for char in text):
+        return "it has no digits"
+    return f"nothing in it can be a phone number, neither as one of {region} nor as one with its country code"
+
+
 def _unmet(pool: Pool, condition: str, origin: Origin) -> str:
     """Why a pool does not serve a number."""
+    if condition == "replaces" and not pool.replaces:
+        return "replaces all numbers that are valid, and this one is not"
     if condition == "replaces" or pool.match is None:
         return "does not replace it"
     match = pool.match

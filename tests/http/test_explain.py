@@ -33,6 +33,7 @@ accounts:
       rest: {replaces: [+493015986100], numbers: [+493015986153], idle_ttl: 1h}
       shared: {replaces: [+493015986101], numbers: [+493015986154], overflow: shared, shared_number: +493015986155}
       recycle: {replaces: [+493015986102], numbers: [+493015986156], overflow: recycle}
+  all: {secrets: [s], region: DE, pools: {p: {replaces: all, numbers: [+493015986158]}}}
   bare: {secrets: [s], region: DE}
   spent: {secrets: [s], region: DE, points: {daily: 0}, pools: {p: {replaces: all, numbers: [+493015986159]}}}
 """
@@ -103,7 +104,7 @@ async def test_each_step_of_a_number_is_told(table: Table) -> None:
         "pool friends: replaces it, but referrer_host is www.example.com, and is to be example.org",
         "pool rest: serves it",
         "+493015986153: would be leased",
-        "'12': is no phone number, so it stays",
+        "'12': stays: nothing in it can be a phone number, neither as one of DE nor as one with its country code",
         "'+493015986109': is +493015986109",
         "pool ads: does not replace it",
         "pool friends: does not replace it",
@@ -126,6 +127,22 @@ async def test_each_step_of_a_number_is_told(table: Table) -> None:
 )
 async def test_a_request_is_made_of_parts(table: Table, parts: dict[str, str], line: str) -> None:
     assert line in await table.explain(*X, PAGE, *(word for pair in parts.items() for word in pair))
+
+
+@pytest.mark.parametrize(
+    ("number", "line"),
+    [
+        ("call us", "'call us': stays: it has no digits"),
+        ("1" * 257, f"'{'1' * 257}': stays: it has more than 256 characters"),
+        (
+            "+49",
+            "'+49': stays: nothing in it can be a phone number, neither as one of DE nor as one with its country code",
+        ),
+        ("+1 555 000 0000", "pool p: replaces all numbers that are valid, and this one is not"),
+    ],
+)
+async def test_why_a_text_is_no_number_to_be_replaced(table: Table, number: str, line: str) -> None:
+    assert line in await table.explain("--account", "all", "--number", number)
 
 
 async def test_leases_that_are_held_and_that_would_be_granted(table: Table) -> None:
