@@ -9,9 +9,11 @@ from phonenumbers import PhoneNumberFormat
 from edgeproxy.accounts.number import country_and_national, is_written_for_abroad
 
 _DISPLAYS_KEPT = 65_536  # that a worker remembers
+_PAGES_KEPT = 8192  # numbers as pages write them, and beginnings of tracking numbers
 _LAST_DIGITS = 3
 _NO_DIGITS = re.compile(r"\D")
 _DIGIT = re.compile(r"[0-9]")
+_country_and_national = functools.lru_cache(_PAGES_KEPT)(country_and_national)
 _PAGE_TEXT = re.compile(r"\+?[0-9\s()./-]+")
 
 
@@ -28,9 +30,11 @@ def show_number(number: str, own_text: str | None, pattern: str | None, on_page:
     if pattern is not None and (filled := _fill(pattern, _national_digits(number), number[1:])) is not None:
         return filled
     if page_number is not None:
+        if not number.startswith(f"+{_country_and_national(page_number)[0]}"):
+            return _formatted(number, PhoneNumberFormat.INTERNATIONAL)
         if (grouped := _as_on_page(number, on_page, page_number)) is not None:
             return grouped
-        if is_written_for_abroad(on_page) or country_and_national(number)[0] != country_and_national(page_number)[0]:
+        if is_written_for_abroad(on_page):
             return _formatted(number, PhoneNumberFormat.INTERNATIONAL)
     return national_format(number)
 
@@ -68,23 +72,30 @@ def _national_digits(number: str) -> str:
 
 
 def _as_on_page(number: str, on_page: str, page_number: str) -> str | None:
-    """The number in the page's grouping, if that is one for it too."""
-    country, national = country_and_national(number)
-    page_country, page_national = country_and_national(page_number)
-    if country != page_country or len(national) != len(page_national) or not _PAGE_TEXT.fullmatch(on_page):
+    """The number in the page's grouping, if that is one for it too. Both are of one country."""
+    if len(number) != len(page_number) or _area_length(number) != _area_length(page_number):
         return None
+    grouping = _grouping(on_page, page_number)
+    if grouping is None:
+        return None
+    pattern, before, national = grouping
+    return _fill(pattern, before + number[-len(national) :])
+
+
+@functools.lru_cache(_PAGES_KEPT)
+def _grouping(on_page: str, page_number: str) -> tuple[str, str, str] | None:
+    """A page's text with each digit as `#`, and its digits: those before the number within its country, and that."""
+    if not _PAGE_TEXT.fullmatch(on_page) or on_page in (page_number, f"00{page_number[1:]}"):  # as machines write it
+        return None
+    country, national = _country_and_national(page_number)
     digits = _NO_DIGITS.sub("", on_page)
-    before = digits.removesuffix(page_national)
-    if not digits.endswith(page_national) or before not in _befores(country):
+    before = digits.removesuffix(national)
+    if not digits.endswith(national) or before not in _befores(country):
         return None
-    if on_page in (page_number, f"00{page_number[1:]}"):  # as machines write it: there is no grouping
-        return None
-    if _area_length(number) != _area_length(page_number):
-        return None
-    return _fill(_DIGIT.sub("#", on_page), before + national)
+    return _DIGIT.sub("#", on_page), before, national
 
 
-@functools.lru_cache(_DISPLAYS_KEPT)
+@functools.lru_cache(_PAGES_KEPT)
 def _befores(country: int) -> frozenset[str]:
     """The digits that may stand before those that make a number within its country."""
     trunk = phonenumbers.ndd_prefix_for_region(phonenumbers.region_code_for_country_code(country), True) or ""
@@ -93,7 +104,12 @@ def _befores(country: int) -> frozenset[str]:
 
 def _area_length(number: str) -> int:
     """How many digits libphonenumber puts into the first group of a number, after the country code."""
-    groups = _formatted(number, PhoneNumberFormat.INTERNATIONAL).partition(" ")[2]
+    return _first_group(number[:-_LAST_DIGITS] + "0" * _LAST_DIGITS)
+
+
+@functools.lru_cache(_PAGES_KEPT)
+def _first_group(number: str) -> int:
+    groups = _formatted_by_library(number, PhoneNumberFormat.INTERNATIONAL).partition(" ")[2]
     return len(re.split(r"[ -]", groups, maxsplit=1)[0])
 
 

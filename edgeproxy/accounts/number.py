@@ -29,7 +29,7 @@ _GERMANY = 49
 _GERMAN_MOST = 11  # digits that are assigned in its area codes; libphonenumber takes up to 15
 _PREFIX_DIGITS = "0189"  # with which the prefixes of national calls begin
 _RUNS_MOST = 4  # runs of digits of a text that are looked at
-_PARTS_MOST, _ENDS_MOST = 5, 2  # places where a run may be parted, and such after a valid number
+_PARTS_MOST, _ENDS_MOST = 3, 2  # places where a run may be parted, and such after a valid number
 _LISTED_MOST = 100  # numbers of a list, of which a form is read
 _WORDS_MOST = 3  # of a vanity number
 _LETTERS_LEAST = 3  # of a vanity number
@@ -37,6 +37,7 @@ _OPEN_LEAST = 10  # lengths of numbers that a country with an open plan has
 
 _FOLDED_MOST = 8192  # characters
 _PLANS_MOST = 1024
+_PAGES_KEPT = 8192  # texts whose style a worker remembers
 _SIMPLE_PREFIXES = re.compile(r"([0-9]?)(?:\|([0-9])[0-9]+)?")  # before national numbers, such as 0, or 0|180020
 
 _is_valid = phonenumbers.is_valid_number
@@ -156,11 +157,12 @@ def prepare() -> None:
 
 
 def country_and_national(number: str) -> tuple[int, str]:
-    """The country code of an E.164 number, and its digits after that."""
+    """The country code of an E.164 number, and its digits after that. No country code begins with another."""
     parsed = _parsed(number[1:], None)
     return parsed.country_code or 0, phonenumbers.national_significant_number(parsed)
 
 
+@functools.lru_cache(_PAGES_KEPT)
 def is_written_for_abroad(text: str) -> bool:
     """Tell whether the number of a text is written with + or 00 before its country code."""
     plain = text if _PLAIN.fullmatch(text) else _plain(text)
@@ -312,17 +314,18 @@ def _first(run: str, digits: str, region: str, international: bool) -> PhoneNumb
         number = _valid(without_zero, region, international) or number
     if number is None and len(run) > len(digits):
         number = _first_of_two(run, region, international)
-    if international or (digits.startswith("0") and not abroad) or (number is not None and _is_valid(number)):
+    if international or (digits.startswith("0") and not abroad):
         return number
-    return _without_plus(digits, region, number)
+    return _with_lost_plus(digits, region, number)
 
 
 def _first_of_two(run: str, region: str, international: bool) -> PhoneNumber | None:
     """The first of two numbers in a run: what is left may be one too, or begins with one of the same length."""
     tried = ends = 0
+    least = _SURELY_LEAST if international else _fewest_digits(region)
     for gap, first, rest in _parted(run):
         may_end = _MAY_END.search(gap[2])
-        if not may_end and rest[0] not in ("0", run[0]):
+        if len(first) < least or not (may_end or rest[0] in ("0", run[0])):
             continue
         if number := _valid(first, region, international):
             if may_end or _valid(rest, region, False) or _valid(rest[: len(first)], region, False):
@@ -334,10 +337,17 @@ def _first_of_two(run: str, region: str, international: bool) -> PhoneNumber | N
     return None
 
 
-def _without_plus(digits: str, region: str, number: PhoneNumber | None) -> PhoneNumber | None:
-    """The number whose plus was lost, or for which 00 stands where another prefix is dialled; else the `number`."""
+@functools.lru_cache(_PLANS_MOST)
+def _fewest_digits(region: str) -> int:
+    metadata = PhoneMetadata.metadata_for_region(region, None)
+    lengths = metadata.general_desc.possible_length if metadata and metadata.general_desc else ()
+    return min(lengths, default=_DIGITS_LEAST)
+
+
+def _with_lost_plus(digits: str, region: str, number: PhoneNumber | None) -> PhoneNumber | None:
+    """The `number`, if it is valid; else the one with a country code whose plus was lost, or is 00."""
     other = _dialled(digits.lstrip("0"), None)
-    if other is None:
+    if other is None or (number is not None and _is_valid(number)):
         return number
     of_here = digits[0] == "0" or other.country_code == phonenumbers.country_code_for_region(region)
     return other if _is_valid(other) or (number is None and of_here) else number
@@ -345,12 +355,13 @@ def _without_plus(digits: str, region: str, number: PhoneNumber | None) -> Phone
 
 def _parted(run: str) -> Iterator[tuple[re.Match[str], str, str]]:
     """Where a run may be parted: a match of `_GAP`, and all digits on both sides."""
+    digits, before = _digits(run), 0
     for gap in _GAP.finditer(run):
-        first = _digits(run[: gap.end(1)])
-        if len(first) > _DIGITS_MOST:
+        before += len(gap[1])
+        if before > _DIGITS_MOST:
             return
-        if len(first) >= _DIGITS_LEAST:
-            yield gap, first, _digits(run[gap.end() :])
+        if before >= _DIGITS_LEAST:
+            yield gap, digits[:before], digits[before:]
 
 
 def _may_end(gap: re.Match[str]) -> bool:
