@@ -18,6 +18,9 @@ _SETTINGS_SHOWN = ("region", "timezone", "points_daily", "costs", "per_second", 
                    "visits_kept_ms", "networks", "quarantine_ms", "calls_kept_ms", "leases_kept_ms", "customers_most",
                    "sources_most", "sound_most", "custom_fields",
                    "crawlers", "site")  # fmt: skip
+_DEFAULTS = AccountEntry.model_validate(
+    {"secrets": ["-"], "region": "DE"}
+).config()  # what the releases went by that kept no such setting
 _FREE = "free"
 _POOL = "pool:"
 _SOME = 1000  # numbers asked about in one call
@@ -151,7 +154,9 @@ def _describe(
         if before["token_hashes"] != after["token_hashes"]:
             lines.append("access tokens change")
         lines += [
-            f"{key}: {before.get(key)} → {after[key]}" for key in _SETTINGS_SHOWN if before.get(key) != after[key]
+            f"{key}: {before.get(key)} → {after[key]}"
+            for key in _SETTINGS_SHOWN
+            if before.get(key, _DEFAULTS[key]) != after[key]
         ]
         if before["displays"] != after["displays"]:
             lines.append("display texts change")

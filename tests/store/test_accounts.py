@@ -35,6 +35,19 @@ async def test_loading_is_idempotent(desk: Desk) -> None:
     assert await desk.redis.zcard(keys.pool("demo", "berlin")[0]) == 40
 
 
+async def test_a_setting_that_an_earlier_release_did_not_know_is_no_change(desk: Desk) -> None:
+    text = accounts(p="[+493015981151]")
+    await desk.load(text)
+    config = orjson.loads(await desk.redis.hget(keys.account("x"), "config"))
+    del config["crawlers"]
+    await desk.redis.hset(keys.account("x"), "config", orjson.dumps(config))
+    desk.store.forget("x")
+    assert (await desk.account("x")).crawlers == ()
+    assert await desk.load(text) == []
+    (change,) = await desk.load(text.replace("region: DE", "region: DE\n    crawlers: {add: [monitor]}"))
+    assert change.names() == ["crawlers"]
+
+
 async def test_what_changes_is_told_without_secrets(desk: Desk) -> None:
     await desk.load(accounts(p="[+493015981151..+493015981155]", q="[+493015981160]"))
     (change,) = await desk.load(
