@@ -157,7 +157,7 @@ def ask(index: int, session_id: str, visitor: int | None = None) -> Ask:
     """What client `index` asks of the store, as the gateway puts it; the visitor has the same index if not given."""
     number = index if visitor is None else visitor
     tree = orjson.loads(workload.body(Target(), number, session_id))
-    kept = ("type", "trackingId", "fullUrl", "fullReferrer", "parameters", "userAgent", "requestIpAddress")
+    kept = ("userAgent", "requestIpAddress", "parameters", "type", "trackingId", "fullUrl", "fullReferrer")
     return Ask(
         ip=workload.client_ip(index),
         session_id=session_id,

@@ -338,6 +338,7 @@ class AccountEntry(_Entry):
     quarantine: Rest = 60 * 86_400_000
     calls_kept: Duration = 90 * 86_400_000
     leases_kept: Duration = 30 * 86_400_000
+    join: bool = True
     most: MostEntry = MostEntry()
     custom_fields: CustomFieldsEntry = CustomFieldsEntry()
     crawlers: CrawlersEntry = CrawlersEntry()
@@ -375,6 +376,7 @@ class AccountEntry(_Entry):
             "quarantine_ms": self.quarantine,
             "calls_kept_ms": self.calls_kept,
             "leases_kept_ms": self.leases_kept,
+            "join": self.join,
             "customers_most": self.most.customers,
             "sources_most": self.most.sources,
             "sound_most": self.most.sound_mb * 1_000_000,

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import errno
+import functools
 import os
 import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
@@ -23,12 +24,15 @@ from edgeproxy import moments
 from edgeproxy.account_file import Duration
 from edgeproxy.commands import fail, load_settings, store_of
 from edgeproxy.errors import Fault
+from edgeproxy.model import Account
 from edgeproxy.settings import Settings
-from edgeproxy.store import StoreError, streams
+from edgeproxy.store import StoreError, streams, visits
 from edgeproxy.store.calls import Calls
+from edgeproxy.store.visits import Page, Visit
 
 _PATIENCE_S = 5
 _ROW_GROUP_BYTES = 32 * 1024 * 1024  # of Arrow's memory: a row group is written when it has so many
+_SESSIONS = 500  # that the store is asked about at once
 _STEPS = 1000  # of the progress bar, for each stream
 
 _Row = dict[str, Any]
@@ -55,8 +59,17 @@ _OF_AN_EVENT = {
     "source_id": "text",
     "customer_id": "text",
 }
-_VISITS = _OF_ALL | {"session": "text", "new": "flag"} | _OF_A_VISIT | {"numbers": "numbers"}
-_CALLS = _OF_ALL | _OF_AN_EVENT
+_OTHER_THAN_TEXT = {
+    "first_at": "moment",
+    "last_at": "moment",
+    "last_after_call": "flag",
+    "first_parameters": "map",
+    "parameters": "map",
+}
+_FIRST_TOUCH = {name: _OTHER_THAN_TEXT.get(name, "text") for name in visits.FIRST_TOUCH}
+_OF_ITS_VISIT = {name: _OTHER_THAN_TEXT.get(name, "text") for name in visits.FIELDS}  # of a call's
+_VISITS = _OF_ALL | {"session": "text", "new": "flag"} | _OF_A_VISIT | {"numbers": "numbers"} | _FIRST_TOUCH
+_CALLS = _OF_ALL | _OF_AN_EVENT | _OF_ITS_VISIT
 _COLUMNS = {"visits": _VISITS, "calls": _CALLS, "all": _VISITS | _CALLS}
 
 
@@ -148,7 +161,8 @@ async def _export(
         known = await store.account(account, time.monotonic() + _PATIENCE_S)
         if known is None:
             raise ExportError(f"there is no account {account}")
-        now_ms = await Calls(store, None).now_ms(known)
+        calls = Calls(store, None)
+        now_ms = await calls.now_ms(known)
         try:
             begin_ms, end_ms = (when.at(now_ms, moments.zone(known.timezone)) for when in span)
         except ValueError as error:
@@ -159,7 +173,8 @@ async def _export(
         with _written_whole(file) as sink, writer(sink) as rows:
             if what in ("visits", "all"):
                 pieces = streams.visits(store, account, begin_ms, end_ms)
-                counts["visits"] = await _copy(pieces, _visits, rows, "visits")
+                visits_of = functools.partial(_visits, calls, known)
+                counts["visits"] = await _copy(pieces, visits_of, rows, "visits")
             if what in ("calls", "all"):
                 pieces = streams.calls(store, account, begin_ms, end_ms)
                 counts["calls"] = await _copy(pieces, _calls, rows, "calls")
@@ -168,7 +183,7 @@ async def _export(
 
 async def _copy(
     pieces: AsyncIterator[streams.Piece],
-    rows_of: Callable[[streams.Entry], Iterator[_Row]],
+    rows_of: Callable[[list[streams.Entry]], Awaitable[list[_Row]]],
     writer: "_Writer",
     kind: str,
 ) -> int:
@@ -178,8 +193,7 @@ async def _copy(
         async for piece in pieces:
             if _this_task().cancelling():
                 raise asyncio.CancelledError  # which redis-py may have swallowed
-            rows = [row for entry in piece.entries for row in rows_of(entry)]
-            if rows:
+            if rows := await rows_of(piece.entries):
                 writer.write(rows)
                 count += len(rows)
             bar.update(int(piece.share * _STEPS) - shown)
@@ -198,10 +212,17 @@ def _this_task() -> "asyncio.Task[Any]":
 # Rows -----------------------------------------------------------------------------------------------------------------
 
 
-def _visits(entry: streams.Entry) -> Iterator[_Row]:
-    for tree in orjson.loads(entry.text):
-        yield {
-            "time": entry.time_ms,
+async def _visits(calls: Calls, account: Account, entries: list[streams.Entry]) -> list[_Row]:
+    """A row a visit, each with the first touch of its session, as far as that is still known."""
+    told = [(entry.time_ms, tree) for entry in entries for tree in orjson.loads(entry.text)]
+    sessions = list({tree["session"] for _, tree in told})
+    known: dict[str, Visit | None] = {}
+    for first in range(0, len(sessions), _SESSIONS):
+        some = sessions[first : first + _SESSIONS]
+        known |= zip(some, await calls.visits(account, some), strict=True)
+    return [
+        {
+            "time": time_ms,
             "kind": "visit",
             "session": tree["session"],
             "new": tree["new"],
@@ -210,12 +231,27 @@ def _visits(entry: streams.Entry) -> Iterator[_Row]:
                 {"number_on_page": page, "number": number, "how": how}
                 for page, (number, how) in tree["numbers"].items()
             ],
+            **_first_touch(tree, known[tree["session"]]),
         }
+        for time_ms, tree in told
+    ]
 
 
-def _calls(entry: streams.Entry) -> Iterator[_Row]:
-    event = orjson.loads(entry.text)
-    yield {"time": entry.time_ms, "kind": "call", **{name: event.get(name) for name in _OF_AN_EVENT}}
+def _first_touch(tree: dict[str, Any], known: Visit | None) -> _Row:
+    if tree["new"]:
+        page = Page(tree.get("first_at"), tree["visit"])
+        known = Visit(page, page)
+    fields = visits.fields(known)
+    fields["first_at"] = fields["first_at"] or tree.get("first_at")
+    return {name: fields[name] for name in _FIRST_TOUCH}
+
+
+async def _calls(entries: list[streams.Entry]) -> list[_Row]:
+    columns = (*_OF_AN_EVENT, *_OF_ITS_VISIT)
+    events = ((entry.time_ms, orjson.loads(entry.text)) for entry in entries)
+    return [
+        {"time": time_ms, "kind": "call", **{name: event.get(name) for name in columns}} for time_ms, event in events
+    ]
 
 
 # Files ----------------------------------------------------------------------------------------------------------------

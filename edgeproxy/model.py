@@ -173,6 +173,7 @@ class Account:
     custom_fields: dict[str, tuple[str, ...]]  # of `customers` and `sources`: those defined at set-up
     crawlers: tuple[str, ...]  # parts of user agents, in lower case, that crawlers have beside those known
     no_crawlers: tuple[str, ...]  # parts of user agents, in lower case, that no crawler has, known or not
+    join: bool  # a visitor's requests that lack a session join the one of it that holds leases
     matches_origins: bool  # whether any pool asks where a visit came from
 
     def __repr__(self) -> str:
@@ -222,6 +223,7 @@ class Account:
             custom_fields={resource: tuple(names) for resource, names in config["custom_fields"].items()},
             crawlers=tuple(config.get("crawlers", {}).get("add", ())),  # an earlier release wrote none
             no_crawlers=tuple(config.get("crawlers", {}).get("ignore", ())),
+            join=config.get("join", True),  # the release before does not write it
             matches_origins=any(pool.match for pool in pools),
         )
 

@@ -48,7 +48,7 @@ _audit_log.setLevel(logging.INFO)  # whatever is logged else, the audit is
 
 _CELLS = (
     *(f"outcome:{outcome}" for outcome in OUTCOMES),
-    *(f"event:{event}" for event in EVENTS),
+    *(f"event:{event}" for event in (*EVENTS, "joined")),
     *(f"latency:{bound}" for bound in (*LATENCY_MS, "inf")),
     "latency_sum",
     *(f"batch:{bound}" for bound in (*BATCH_SIZES, "inf")),
@@ -101,6 +101,11 @@ class Board:
         for event in EVENTS:
             numbers.add_metric([event], self.total(f"event:{event}"))
         yield numbers
+        yield CounterMetricFamily(
+            "edgeproxy_sessions_joined",
+            "Requests that had lost their session, and joined the one in which their visitor holds numbers.",
+            value=self.total("event:joined"),
+        )
         yield self._histogram("edgeproxy_request_seconds", "Time to answer POST /api.", "latency", LATENCY_MS, 1e-3)
         yield self._histogram("edgeproxy_batch_requests", "Requests in one call of the store.", "batch", BATCH_SIZES, 1)
         for cell, text in (
@@ -212,7 +217,7 @@ class Counts:
         cells[_LATENCY_SUM] += ms
 
     def batch(self, size: int, events: dict[str, int]) -> None:
-        """Count a batch that the store decided, and what happened in it (see `EVENTS`)."""
+        """Count a batch that the store decided, and what happened in it (see `EVENTS`; and `joined`)."""
         cells = self._cells
         cells[_FIRST_BATCH + bisect_left(BATCH_SIZES, size)] += 1
         cells[_BATCH_SUM] += size

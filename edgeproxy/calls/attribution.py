@@ -16,6 +16,7 @@ from edgeproxy.model import Account, Pool
 from edgeproxy.store.calls import Calls, Lease
 from edgeproxy.store.partner import Partner, Record
 from edgeproxy.store.static import Static
+from edgeproxy.store.visits import Visit
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ _WHY: dict[How, str] = {
     "cooldown": "the session's lease had ended, and the number was not leased again before its cooldown was over",
     "shared": "the number is shown to everybody when the pool is empty: no visitor can be told from another",
 }
+_MANY_NETWORKS = "; pages of this session came from many networks at once, as if a cache gave one visitor's page to all"
 _POOL = "pool:"
 
 
@@ -58,19 +60,28 @@ class Match:
     begin_ms: int | None = None
     end_ms: int | None = None  # None: not known, or not over
     pool: Pool | None = None
-    visit: dict[str, Any] | None = field(default=None, repr=False)  # the session's last: page, parameters, visitor
+    visit: Visit | None = field(default=None, repr=False)  # the session's
     source: Record | None = None
     static: dict[str, Any] | None = None
 
     @property
     def why(self) -> str:
         """The match in words."""
-        return _WHY[self.how]
+        return _WHY[self.how] + (_MANY_NETWORKS if self.many_networks else "")
+
+    @property
+    def many_networks(self) -> bool:
+        """Whether the session's id is not one visitor's, by the networks that its pages came from."""
+        return self.visit is not None and self.visit.many_networks
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """All matches, best first: exact (one, that held the number), likely (one, in cooldown), ambiguous, or none."""
+    """All matches, best first.
+
+    They are exact (one, that held the number), likely (one, in cooldown), ambiguous (several, or one whose session many
+    visitors have in common), or none.
+    """
 
     known: bool  # the number is the account's
     matches: tuple[Match, ...]
@@ -81,7 +92,7 @@ class Found:
         told_apart = [match for match in self.matches if match.how != "shared"]
         if not told_apart:
             return "none"
-        if len(told_apart) > 1:
+        if len(told_apart) > 1 or told_apart[0].many_networks:
             return "ambiguous"
         return "likely" if told_apart[0].how == "cooldown" else "exact"
 
@@ -132,7 +143,7 @@ def _pool_of(account: Account, state: str | None) -> Pool | None:
     return next((pool for pool in account.pools if pool.name == name), None)
 
 
-def _of_lease(lease: Lease, visit: dict[str, Any] | None, pool: Pool | None, at_ms: int) -> Match:
+def _of_lease(lease: Lease, visit: Visit | None, pool: Pool | None, at_ms: int) -> Match:
     held = lease.end_ms is None or at_ms < lease.end_ms
     return Match(
         "lease" if held else "cooldown",

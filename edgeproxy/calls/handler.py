@@ -31,9 +31,10 @@ from edgeproxy.errors import Fault
 from edgeproxy.json_body import CodingError, MalformedError, inflate, read_object, receive
 from edgeproxy.model import Account
 from edgeproxy.settings import Settings
-from edgeproxy.store import Store
+from edgeproxy.store import Store, visits
 from edgeproxy.store.calls import Calls, Effect, Lease, Record
 from edgeproxy.store.functions import NotDurableError, UncertainError
+from edgeproxy.store.visits import Page
 from edgeproxy.telemetry import Counts
 
 PATH = "/calls"
@@ -180,6 +181,7 @@ class CallsAPI:
                 "number": after.get("number"),
                 "anum_md5": after.get("anum_md5"),
                 **{name: of_whom.get(name) for name in ("session_id", "tracking_id", "source_id", "customer_id")},
+                **visits.from_texts(of_whom),
             }
             if await self._calls.put(account, before, after, event=told, effect=effect, record=record):
                 return _answer(event, after)
@@ -332,21 +334,25 @@ def _shown(found: Found, number: str, at_ms: int) -> dict[str, Any]:
         "number": number,
         "at": _moment_text(at_ms),
         "certainty": found.certainty,
-        "matches": [_shown_match(match) for match in found.matches],
+        "matches": [_shown_match(match, at_ms) for match in found.matches],
     }
 
 
-def _shown_match(match: Match) -> dict[str, Any]:
-    visit = match.visit or {}
+def _shown_match(match: Match, at_ms: int) -> dict[str, Any]:
+    visit = match.visit
+    last = visit.last.sent if visit else {}
     shown: dict[str, Any] = {"how": match.how, "why": match.why}
     if match.session_id is not None:
         shown |= {
             "sessionId": match.session_id,
-            "trackingId": visit.get("trackingId") or None,
+            "trackingId": visit and visit.tracking_id,
             "number_on_page": match.page,
-            "fullUrl": visit.get("fullUrl"),
-            "fullReferrer": visit.get("fullReferrer"),
-            "parameters": visit.get("parameters"),
+            "fullUrl": last.get("fullUrl"),
+            "fullReferrer": last.get("fullReferrer"),
+            "parameters": visit.parameters if visit else None,
+            "first_touch": _shown_page(visit.first) if visit and visit.first else None,
+            "last_page": visit and _shown_page(visit.last) | {"after_call": visit.came_after(at_ms)},
+            "many_networks": match.many_networks,
         }
     if match.begin_ms is not None:
         shown |= {"begin": _moment_text(match.begin_ms), "end": _moment_text(match.end_ms)}
@@ -359,6 +365,10 @@ def _shown_match(match: Match) -> dict[str, Any]:
     if match.static is not None:
         shown |= {name: match.static.get(name) for name in ("displayOptions", "poolName")}
     return shown
+
+
+def _shown_page(page: Page) -> dict[str, Any]:
+    return {"at": _moment_text(page.at_ms), **page.told()}
 
 
 def _answer(event: Event, known: dict[str, Any]) -> dict[str, Any]:
@@ -404,9 +414,9 @@ def _attributed(account: Account, found: Found, route: Route, at_ms: int) -> dic
     """What a call's record holds of whom the call leads back to."""
     match = found.matches[0] if found.matches else Match("shared")
     sure = found.certainty in ("exact", "likely")
-    visit = (match.visit or {}) if sure else {}
+    visit = match.visit if sure else None
     source = match.source or {}
-    parameters = visit.get("parameters") or {}
+    parameters = visit.parameters if visit else {}
     expire = source.get("expire")
     return {
         "cnum": route.destination,
@@ -418,8 +428,9 @@ def _attributed(account: Account, found: Found, route: Route, at_ms: int) -> dic
         "source_media": source.get("media"),
         "source_class": source.get("class"),
         "session_id": match.session_id if sure else None,
-        "tracking_id": visit.get("trackingId") or None,
+        "tracking_id": visit.tracking_id if visit else None,
         "certainty": found.certainty,
+        **visits.texts(visits.fields(visit, at_ms)),
     }
 
 

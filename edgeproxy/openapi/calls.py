@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from edgeproxy import moments
 from edgeproxy.calls import handler
 from edgeproxy.calls.attribution import Certainty, How, Match
+from edgeproxy.model import CLICK_IDS
 from edgeproxy.openapi import static
 from edgeproxy.openapi.tree import JSON, RETRY_AFTER, Tree, always, closed, ref
 from edgeproxy.partner.resources import Status
@@ -61,7 +62,7 @@ _EXAMPLES = {
 _CERTAINTIES: dict[Certainty, str] = {
     "exact": "one match, and it held the number at that moment",
     "likely": "one match, whose lease was over and cooling down",
-    "ambiguous": "several matches, of which any may be the one",
+    "ambiguous": "several matches, of which any may be the one; or one of `many_networks`, whose visitor is not known",
     "none": "no match",
 }
 
@@ -243,6 +244,16 @@ def schemas() -> Tree:
         "CallCorrections": _corrections(),
         "CallErasureReceipt": _receipt(),
         "CallRoute": _route(),
+        "FirstTouch": _page({}, "The page with which a visit began: there the click stands that brought the visitor."),
+        "LastPage": _page(
+            {
+                "after_call": {
+                    "type": ["boolean", "null"],
+                    "description": "the page came after the moment that was asked for; null: not known",
+                }
+            },
+            "The latest page of a visit that is known; of a call that is told again, that was known when it started.",
+        ),
         **_matches(),
     }
 
@@ -259,7 +270,21 @@ def _matches() -> Tree:
         "parameters": {
             "type": ["object", "null"],
             "additionalProperties": {"type": "string"},
-            "description": "the last page's custom dimensions; null once the session is no longer known",
+            "description": "the custom dimensions of all pages of the visit, the latest of each name; null once the "
+            "session is no longer known",
+        },
+        "first_touch": {
+            "oneOf": [ref("schemas", "FirstTouch"), {"type": "null"}],
+            "description": "the visit's first page; null where it is not known",
+        },
+        "last_page": {
+            "oneOf": [ref("schemas", "LastPage"), {"type": "null"}],
+            "description": "the visit's last page; null once the session is no longer known",
+        },
+        "many_networks": {
+            "type": "boolean",
+            "description": "pages of this session came from more networks at once than one visitor has, as if a cache "
+            "gave one visitor's page to all",
         },
         "begin": _moment("when the session was given the number"),
         "end": _moment("when the lease ended, or will unless the visitor asks again; null: not known", null=True),
@@ -289,6 +314,27 @@ def _matches() -> Tree:
             ("shared",), {"pool": _text("the pool that shows it")}, "A number that a pool shows when nothing is free."
         ),
     }
+
+
+def _page(more: Tree, about: str) -> Tree:
+    texts = {"type": "object", "additionalProperties": {"type": "string"}}
+    click_ids = {
+        "properties": {name: _text(f"the value of `{name}`") for name in CLICK_IDS},
+        "additionalProperties": False,
+    }
+    fields = {
+        "at": _moment("when the visitor was on the page", null=True),
+        "fullUrl": _text("the page's URL", null=True),
+        "fullReferrer": _text("the page's referrer", null=True),
+        "utm": texts | {"description": "`utm_*` of the page's URL, or else of its custom dimensions"},
+        "click_ids": {
+            "type": "object",
+            **click_ids,
+            "description": "ad networks' ids of the click, read in the same way",
+        },
+        "parameters": texts | {"description": "the page's custom dimensions"},
+    }
+    return _whole(fields | more, about)
 
 
 def _match(hows: tuple[How, ...], more: Tree, about: str) -> Tree:

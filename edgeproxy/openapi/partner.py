@@ -75,16 +75,29 @@ _MEANINGS = {
     "duration_adjusted": "the call's length after adjustment, in seconds",
     "email": "an e-mail address",
     "expire": "when the source ends",
-    "extended": "`1`: show also customer, source and session of each call",
+    "extended": "`1`: show also customer, source, session, first touch and last page of each call",
+    "fbclid": "Meta's click id of the first page",
+    "first_at": "when the visit's first page was",
+    "first_parameters": "the first page's custom dimensions, a JSON object",
+    "first_referrer": "the first page's referrer",
+    "first_url": "the first page's URL",
     "freespee_caller_id": "kept for the partner; decides nothing here",
     "from_date": "calls that began then or later",
+    "gbraid": "Google's click id of the first page, from an app to the web",
+    "gclid": "Google's click id of the first page",
+    "last_after_call": "`1`: the last page that was known came after the call; `0`: before",
+    "last_at": "when the last page was that was known as the call was told of",
+    "last_referrer": "that page's referrer",
+    "last_url": "that page's URL",
     "locked": "`1`: a source uses the greeting, so it cannot be deleted",
     "media": "where the number is shown, such as Google.com",
     "modified": "when the source was last changed",
+    "msclkid": "Microsoft's click id of the first page",
     "name": "a name for people",
     "newest_first": "`1`: the last call first",
     "notify_on_missed_call": "`1`: missed calls are told by e-mail or text message",
     "page": "the page, from 0",
+    "parameters": "the custom dimensions of all pages, the latest of each name, a JSON object",
     "pagesize": "records on a page",
     "phonenr": "the tracking number",
     "quarantined": "`1`: the source was in quarantine when the call came",
@@ -102,12 +115,19 @@ _MEANINGS = {
     "timestamp": "of a source: when it begins to serve; of a greeting: when it was last changed",
     "to_date": "calls that began no later",
     "tracking_id": "the partner's id of the visitor, where there is one",
+    "ttclid": "TikTok's click id of the first page",
     "used_by": "the sources that use the greeting",
+    "utm_campaign": "of the first page",
+    "utm_content": "of the first page",
+    "utm_medium": "of the first page",
+    "utm_source": "of the first page",
+    "utm_term": "of the first page",
     "uuid": "the customer's UUID, made here",
     "vm_divert_all": "`1`: all calls go to the voicemail",
     "vm_divert_busy": "`1`: calls that find the destination busy go to the voicemail",
     "vm_divert_noanswer": "`1`: calls that are not answered go to the voicemail",
     "vm_greeting_id": "the voicemail greeting's id",
+    "wbraid": "Google's click id of the first page, from the web to an app",
 }
 _CUSTOM = re.compile(r"custom_[0-9]+")
 _CUSTOM_MEANING = "a field that the account has defined at set-up; others are refused"
@@ -148,7 +168,7 @@ _RECORDS = {
     "cdrs": ("CallRecord", "cdr"),
 }
 _XML_ITEMS = {"alt_numbers": "alt_number", "used_by": "source_id"}
-_MOMENTS = ("timestamp", "expire", "created", "modified", "start")
+_MOMENTS = ("timestamp", "expire", "created", "modified", "start", "first_at", "last_at")
 _SOMETIMES = (*CDR_EXTENDED, "sounddata")  # shown where they are asked for
 _PAGING = {
     "total": "records on all pages",

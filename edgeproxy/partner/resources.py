@@ -25,6 +25,7 @@ from edgeproxy import moments
 from edgeproxy.accounts.number import read_number
 from edgeproxy.model import Account
 from edgeproxy.partner.render import FORBIDDEN_IN_XML, Tree
+from edgeproxy.store import visits
 from edgeproxy.store.functions import RefusedError
 from edgeproxy.store.partner import Filters, Found, Partner, Record
 
@@ -45,10 +46,11 @@ SOURCE = ("source_id", "name", "email", "smsnumber", "media", "customer_id", "ph
 GREETING = ("vm_greeting_id", "customer_id", "name", "timestamp", "datalength", "locked", "used_by", "sounddata")
 CDR = ("cdr_id", "start", "duration", "duration_adjusted", "anum", "anum_md5", "bnum", "cnum", "customer_id",
        "source_id", "custnr", "answered", "quarantined")  # fmt: skip
-CDR_EXTENDED = ("customer_name", "source_name", "source_media", "source_class", "session_id", "tracking_id")
+CDR_EXTENDED = ("customer_name", "source_name", "source_media", "source_class", "session_id", "tracking_id",
+                *visits.FIELDS)  # fmt: skip
 LISTS = ("alt_numbers", "used_by")  # the fields that are lists of texts
 NUMBERS = ("phonenr", "destnr", "smsnumber", "alt_numbers")  # the fields that hold phone numbers
-_MOMENTS = ("timestamp", "expire", "created", "modified", "start")
+_MOMENTS = ("timestamp", "expire", "created", "modified", "start", "first_at", "last_at")
 
 
 class Refusal(Exception):

@@ -20,7 +20,7 @@ from edgeproxy.accounts.display import show_number
 from edgeproxy.accounts.number import read_number
 from edgeproxy.client_ip import Client, ClientIP, read_client
 from edgeproxy.errors import Fault, Kind
-from edgeproxy.model import Account, Origin, rate_limits
+from edgeproxy.model import Account, Origin, rate_limits, read_campaign
 from edgeproxy.resolve import signature, wire
 from edgeproxy.resolve.answer import Answer
 from edgeproxy.settings import Settings
@@ -39,7 +39,7 @@ _REMEMBERED_S = 1800
 _OVERSIZED = bytes(wire.BODY_MOST + 1)  # stands for a body that was not read to its end
 _LOOK_UP_S = 1  # between look-ups of unknown accounts for an IP past its limit of bad signatures
 _OWN_SHARE = 0.1  # of the budget: what the gateway keeps for itself
-_MOVES_MOST = 3  # times that an account may change under one request
+_MOVES_MOST = 4  # times that the store may be asked for one request: it is told a session to join, the account changes
 
 KNOWN = "known"
 
@@ -155,17 +155,20 @@ class Handler:
         """
         tree = wire.parse(call.body)
         name = wire.account_name(tree)
-        admitted = -1
+        admitted, join = -1, ""
         for _ in range(_MOVES_MOST):
             known = self._store.known_account(name) or await self._unknown_account(name, call)
             account = self._verify(call, known)
             page = wire.check(tree, call.body)
-            ask, shown = self.ask(call, account, page, admitted)
+            ask, shown = self.ask(call, account, page, admitted, join)
             resolution = await self._store.resolve(account, ask, call.deadline)
-            if not resolution.moved:
+            if resolution.join:
+                join = resolution.session_id
+            elif resolution.moved:
+                self._store.forget(name)
+            else:
                 return self._render(call, account, ask, shown, resolution)
-            self._store.forget(name)
-            admitted = resolution.window_left
+            admitted = max(admitted, resolution.window_left)
         raise Fault(Kind.STORE_UNAVAILABLE)
 
     async def _unknown_account(self, name: str, call: Call) -> Account | None:
@@ -193,8 +196,13 @@ class Handler:
         call.account = account.name
         return account
 
-    def ask(self, call: Call, account: Account, page: wire.Page, admitted: int) -> tuple[Ask, list[str]]:
-        """What to ask the store, and the numbers as sent that `Ask.pages` stand for, in the same order."""
+    def ask(
+        self, call: Call, account: Account, page: wire.Page, admitted: int, join: str = ""
+    ) -> tuple[Ask, list[str]]:
+        """What to ask the store, and the numbers as sent that `Ask.pages` stand for, in the same order.
+
+        `join` is the session that the store told to join, or "".
+        """
         limited, visitor = call.client.counted, read_client(page.request_ip)
         if account.limit_by == "signed":
             if visitor is None:
@@ -214,17 +222,19 @@ class Handler:
             call.bare = "crawler"
             self._counts.add("crawlers")
         visit = {
+            "userAgent": page.user_agent,
+            "requestIpAddress": visitor.kept if visitor else "",
+            "parameters": page.parameters,
             "type": "app" if page.is_app else "web",
             "trackingId": page.tracking_id,
             "fullUrl": page.full_url[: wire.URL_MOST],
             "fullReferrer": page.full_referrer[: wire.URL_MOST],
-            "parameters": page.parameters,
-            "userAgent": page.user_agent,
-            "requestIpAddress": visitor.kept if visitor else "",
         }
-        session_id = page.session_id if _is_session_id(page.session_id) else ""
+        if len(page.full_url) > wire.URL_MOST:  # a click's id may stand at its end
+            visit["campaign"] = read_campaign(page.full_url, page.parameters)
+        session_id = join or (page.session_id if _is_session_id(page.session_id) else "")
         kept = orjson.dumps(visit)
-        ask = Ask(limited, session_id, page.tracking_id, call.bare != "", tuple(pages), kept, admitted)
+        ask = Ask(limited, session_id, page.tracking_id, call.bare != "", tuple(pages), kept, admitted, join != "")
         return ask, shown
 
     def _render(self, call: Call, account: Account, ask: Ask, shown: list[str], resolution: Resolution) -> bytes:

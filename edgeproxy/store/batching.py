@@ -23,8 +23,8 @@ FLIGHTS_MOST = 1  # turns under way to a server, full ones apart; while they are
 _DEADLINE_SLACK_MS = 20  # what the estimate of the store's clock may be wrong by
 _PLAN_LIFE_S = 3600  # how long the list of an account's midnights is used
 
-_WITH_SESSION, _WITH_VISITOR, _BARE = 1, 2, 4  # how a request comes to ep1_resolve: their sum
-_BLOCKED, _SPENT, _NO_POOL = 1, 2, 3  # results of ep1_resolve other than 0, success
+_WITH_SESSION, _WITH_VISITOR, _BARE, _JOINING = 1, 2, 4, 8  # how a request comes to ep1_resolve: their sum
+_BLOCKED, _SPENT, _NO_POOL, _JOIN = 1, 2, 3, 4  # results of ep1_resolve other than 0, success
 _RESOLVE, _ADMIT = function_name("ep1_resolve"), function_name("ep1_admit")
 
 
@@ -36,10 +36,11 @@ class Ask(NamedTuple):
     visitor: str  # the partner's trackingId, "" for none
     bare: bool  # a crawler or a dry run: no number is spent, nothing is recorded
     pages: tuple[tuple[str, int], ...]  # numbers on the page (E.164), each with the index of its pool; −1 for no pool
-    visit: bytes  # JSON, kept in the visits stream
+    visit: bytes  # JSON, kept in the visits stream; the order of its members is that of store/sessions.lua
     admitted: int = (
         -1
     )  # the places left in its client's window, if the limiter let it pass before; −1: it was not asked
+    joining: bool = False  # `session_id` is that of a `Resolution` to join
 
 
 class Resolution(NamedTuple):
@@ -47,10 +48,11 @@ class Resolution(NamedTuple):
 
     refused: Kind | None  # None: success, unless `moved`
     moved: bool = False  # the account's configuration is another one: read it again, and check again
+    join: bool = False  # the visitor has the session of this id: ask again with it, joining; no point was spent
     session_id: str = ""
     # False: the number on the page stays. `NUMBER/I`: leased from the pool of index I (from 1), not the one asked for.
     numbers: Sequence[str | bool] = ()
-    window_left: int = 0  # requests that the client IP has left in this second; if `moved`, for `Ask.admitted`
+    window_left: int = 0  # requests that the client IP has left in this second; if to ask again, for `Ask.admitted`
     wait_ms: int = 0  # until a refused client may come again
     points_left: int | None = 0  # None: not known, as the account was not asked
     day_left_ms: int = 0  # until the account's midnight
@@ -96,6 +98,8 @@ class _Batch:
             if ask.visitor:
                 how += _WITH_VISITOR
                 names.append(plan.visitor_prefix + ask.visitor)
+            if ask.joining:
+                how += _JOINING
             arguments += (ask.ip, how, ask.visit, len(ask.pages))
             for page, pool in ask.pages:
                 arguments += (page, pool + 1)
@@ -121,7 +125,12 @@ class _Batch:
             code = result[0]
             if code == 0:
                 left = result[2] if lefts is None else lefts[i]
-                resolution = Resolution(None, False, result[1], result[3:], left, 0, points_left, day_left_ms)
+                if self.asks[i].joining:
+                    left = self.asks[i].admitted
+                resolution = Resolution(None, False, False, result[1], result[3:], left, 0, points_left, day_left_ms)
+            elif code == _JOIN:
+                left = result[1] if lefts is None else lefts[i]
+                resolution = Resolution(None, join=True, session_id=result[2], window_left=left)
             elif code == _BLOCKED:
                 resolution = Resolution(
                     Kind.BLOCKED_IP, wait_ms=result[1], points_left=points_left, day_left_ms=day_left_ms
@@ -188,6 +197,7 @@ class _Plan:
                 "visitor_ttl": account.visitor_ttl_ms,
                 "visits_kept": account.visits_kept_ms,
                 "leases_kept": account.leases_kept_ms,
+                "join": account.join,
                 "session_prefix": self.session_prefix,
                 "pools": [
                     [

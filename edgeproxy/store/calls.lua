@@ -83,14 +83,11 @@ local function find_leases(keys, args)
   return #search.leases == 0 and '{"leases":[]}' or cjson.encode({leases = search.leases})
 end
 
--- ep1_read_visits: the last visit of each session. KEYS  sessions
--- Reply, JSON: {"visits": [visit or null, …]}
+-- ep1_read_visits: what is known of the visit of each session. KEYS  sessions
+-- Reply, JSON: {"visits": [visit (see `told` in sessions.lua) or null, …]}
 local function read_visits(keys, args)
   local visits = {}
-  for i, packed in ipairs(redis.call('MGET', unpack(keys))) do
-    local record = packed and cmsgpack.unpack(packed)
-    visits[i] = record and record[2] ~= '' and record[2] or 'null'
-  end
+  for i, packed in ipairs(redis.call('MGET', unpack(keys))) do visits[i] = told(packed) end
   return '{"visits":[' .. table.concat(visits, ',') .. ']}'
 end
 

@@ -15,6 +15,7 @@ from edgeproxy.accounts.number import country_and_national
 from edgeproxy.model import Account, Pool
 from edgeproxy.store import Store, keys, sealing
 from edgeproxy.store.functions import Functions, RefusedError
+from edgeproxy.store.visits import Visit
 
 CDR_FILTERS = ("customer_id", "source_id", "custnr")
 _SOME = 500  # records that erasure looks at in one call
@@ -29,7 +30,7 @@ _OF_RECORD = {"cdr_id", "start", "bnum", "cnum", "duration", "duration_adjusted"
               "certainty"}  # fmt: skip
 _OF_CALL = {"started", "answered", "ended", "number", "cdr_id", "answer", "record"}
 _NAMES_SESSION, _NAMES_VISITOR = ("session", "session_id", "sessionId"), ("tracking_id", "trackingId")
-_SENT_BY_VISITORS = "parameters"  # whose names are theirs
+_SENT_BY_VISITORS = ("parameters", "first_parameters")  # whose names are theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +138,13 @@ class Calls:
         reply = await self._functions.read("ep1_find_leases", names, self.store.clock(), number, at_ms, reach_ms)
         return [Lease(session, page, int(begin), int(end) or None) for session, page, begin, end in reply["leases"]]
 
-    async def visits(self, account: Account, session_ids: list[str]) -> list[dict[str, Any] | None]:
-        """The last visit of each session; None where none is known any more."""
+    async def visits(self, account: Account, session_ids: list[str]) -> list[Visit | None]:
+        """The visit of each session; None where it is not known any more."""
         if not session_ids:
             return []
         prefix = keys.session_prefix(account.name)
         reply = await self._functions.read("ep1_read_visits", [prefix + session_id for session_id in session_ids])
-        visits: list[dict[str, Any] | None] = reply["visits"]
-        return visits
+        return [None if tree is None else Visit.read(tree) for tree in reply["visits"]]
 
     async def known(self, account: Account, call_id: str) -> Known:
         """What is known of a call, to be replaced by `put`."""
@@ -311,7 +311,7 @@ class Calls:
         return [
             session
             for session, visit in zip(session_ids, visits, strict=True)
-            if visit is not None and visit.get("trackingId") == tracking_id
+            if visit is not None and tracking_id in visit.tracking_ids
         ]
 
     async def _erase_leases(self, account: Account, sessions: set[str]) -> int:
@@ -461,7 +461,7 @@ class _Person:
             any(tree.get(name) in self.sessions for name in _NAMES_SESSION)
             or bool(self.tracking_id and any(tree.get(name) == self.tracking_id for name in _NAMES_VISITOR))
             or bool(self.caller_hash and tree.get("anum_md5") == self.caller_hash)
-            or any(self.is_named_by(branch) for name, branch in tree.items() if name != _SENT_BY_VISITORS)
+            or any(self.is_named_by(branch) for name, branch in tree.items() if name not in _SENT_BY_VISITORS)
         )
 
     def sessions_in(self, tree: Any) -> list[str]:
@@ -471,7 +471,7 @@ class _Person:
         if not isinstance(tree, dict) or not self.is_named_by(tree):
             return []
         beside = [session for name in _NAMES_SESSION if isinstance(session := tree.get(name), str)]
-        branches = [branch for name, branch in tree.items() if name != _SENT_BY_VISITORS]
+        branches = [branch for name, branch in tree.items() if name not in _SENT_BY_VISITORS]
         return beside + self.sessions_in(branches)
 
     def cleared(self, known: dict[str, Any]) -> tuple[dict[str, Any], bool]:

@@ -10,6 +10,7 @@ from edgeproxy.store import Ask, Store, StoreError
 from edgeproxy.store.batching import explaining
 from edgeproxy.store.functions import Functions
 
+_JOIN = 4  # a result: the visitor has a session, to ask again with
 _REFUSALS = {2: Kind.BUDGET_EXHAUSTED, 3: Kind.NO_POOL}
 
 
@@ -30,7 +31,7 @@ class Decision:
     """What would become of a request; the limiter is not asked. `verdicts` are in the order of `Ask.pages`."""
 
     refused: Kind | None
-    session_lives: bool  # the one that was asked for
+    session_lives: bool  # the one that was asked for, or that its visitor has
     verdicts: Sequence[Verdict]
 
 
@@ -47,6 +48,8 @@ async def explain(store: Store, account: Account, ask: Ask) -> Decision:
     if reply.get("stale"):
         raise StoreError(f"{account.name} was changed by somebody else meanwhile: ask again")
     result = reply["results"][0]
+    if result[0] == _JOIN:
+        return await explain(store, account, ask._replace(session_id=result[2], joining=True))
     if result[0]:
         return Decision(_REFUSALS[result[0]], session_lives=False, verdicts=())
     verdicts = []

@@ -15,12 +15,12 @@ from edgeproxy.store import keys
 # Library → the files that it consists of, in this order.
 _FILES = {
     "limiter": ("limits", "limiter"),
-    "resolve": ("limits", "history", "overflow", "resolve"),
+    "resolve": ("limits", "history", "overflow", "sessions", "resolve"),
     "pools": ("limits", "overflow", "pools"),
     "accounts": ("limits", "history", "accounts"),
     "partner": ("limits", "partner"),
     "static": ("limits", "static"),
-    "calls": ("limits", "history", "calls"),
+    "calls": ("limits", "history", "sessions", "calls"),
 }
 # Those that write nothing are registered by a table, which says so.
 _REGISTERED = re.compile(r"(?:(?<=redis\.register_function\(')|(?<=\{function_name = '))\w+(?=')")

@@ -123,6 +123,11 @@ function Points:spend()
   self.spent = self.spent + self.cost
 end
 
+-- Takes back what was spent on a request that is to be asked again.
+function Points:spare()
+  self.spent = self.spent - self.cost
+end
+
 -- Adds an entry to the stream of visits. It lives a tenth longer than it must, so that not every entry need tell it to;
 -- one that is gone before its time (NOMKSTREAM) is told at once.
 function Points:add_visits(stream, kept, entry)

@@ -11,11 +11,12 @@
 --       it names one
 -- ARGV  [1] now_ms: epoch ms; 0 is the store's own time
 --       [2] account, JSON: version, cost, budget, per_second (false: ep1_admit was asked, on a cluster), days (midnights,
---           ascending), session_idle, visitor_ttl, visits_kept, leases_kept, session_prefix (of its keys), pools:
+--           ascending), session_idle, visitor_ttl, visits_kept, leases_kept, join (whether a visitor's requests join the
+--           session that holds leases), session_prefix (of its keys), pools:
 --           [[name, idle, max, cooldown, overflow, shared_number], …]; times in ms
 --       [3] deadline_ms: epoch ms; a call that the store comes to later does nothing; 0 is no deadline
---       [4…] for each request: ip, how (see HOW), the visit's JSON, how many numbers on page, and for each of them the
---           number and its pool's index (from 1; 0: no pool replaces it, but a source may)
+--       [4…] for each request: ip, how (see HOW), the visit's JSON (its order: see sessions.lua), how many numbers on page,
+--           and for each of them the number and its pool's index (from 1; 0: no pool replaces it, but a source may)
 --
 -- Reply, JSON:
 --   {"stale": true}                      the account's version is another one: read it again
@@ -23,10 +24,12 @@
 --   {"now", "day_end", "spent", "events", "results": [[0, session id, left in the window, tracking number or false, …]
 --                                                     [1, ms until the window has room]
 --                                                     [2, left in the window]  the budget is spent
---                                                     [3, left in the window]  the account has no pool, and no source]}
+--                                                     [3, left in the window]  the account has no pool, and no source
+--                                                     [4, left in the window, session id]  this session may be joined:
+--                                                     ask again with it, as its key has to be declared; no point was spent]}
 --   a tracking number leased from another pool than the one asked for stands as "number/index of its pool"
 --   events: of leases granted, renewed, recycled, and numbers on page left as they are (original), shown a shared number
---   or a source's, those that happened and how often
+--   or a source's, and of requests that joined a session, those that happened and how often
 --
 -- ep1_explain_resolve: what ep1_resolve would decide. KEYS and ARGV are the same, and nothing is written. Reply, JSON: {"stale"},
 --   or {"results", "told"}: `told` has for each number on page of the requests that go on what would happen, as `events`
@@ -40,16 +43,16 @@ local FIELDS = 4         -- of a request, before its numbers on page
 local SWEEP = 64         -- ended leases that a batch puts back beyond those it needs
 local SOURCES = 16       -- of one destination that are looked through at once for one that serves,
 local PIECES = 64        -- so many times: those that have ended stay until their account is next asked about sources
-local MOST_LEASES = 256  -- numbers on page that a session remembers
 local MOST_ACCOUNTS = 1024  -- of which JSON is kept as it was read
 
-local OK, BLOCKED, SPENT, NO_POOL = 0, 1, 2, 3
+local OK, BLOCKED, SPENT, NO_POOL, JOIN = 0, 1, 2, 3, 4
 
--- How a request comes: 1 with a session, 2 with a visitor, 4 bare (a crawler or dry run: nothing is written); their sum.
+-- How a request comes: 1 with a session, 2 with a visitor, 4 bare (a crawler or dry run: nothing is written), 8 joining (it
+-- was told its session by JOIN, and has passed the limiter); their sum.
 local HOW = {
   ['0'] = {}, ['1'] = {session = true}, ['2'] = {visitor = true}, ['3'] = {session = true, visitor = true},
   ['4'] = {bare = true}, ['5'] = {session = true, bare = true}, ['6'] = {visitor = true, bare = true},
-  ['7'] = {session = true, visitor = true, bare = true},
+  ['7'] = {session = true, visitor = true, bare = true}, ['11'] = {session = true, visitor = true, joining = true},
 }
 
 -- Accounts ----------------------------------------------------------------------------------------------------------
@@ -272,60 +275,6 @@ function Pool:write()
   in_chunks('ZADD', self.leased_key, pairs_of(self.lease), 2)
 end
 
--- Sessions and visitors ---------------------------------------------------------------------------------------------
--- A session's record is a flat array: its end, its last visit (JSON), then PAGE, POOL, NUMBER, SINCE for each of its
--- leases. It is kept for as long as the leases' history. A visitor's has leases alone, and after each whose it was.
-
-local FIRST_LEASE = 3  -- of a session's record
-local LEASE = 4  -- values of a lease: number on page, pool's name, tracking number, since
-
--- The records of `names` that there are, by name.
-local function load_records(names)
-  local records = {}
-  for first = 1, #names, UNPACK do
-    local last = math.min(first + UNPACK - 1, #names)
-    local found = redis.call('MGET', unpack(names, first, last))
-    for i = first, last do
-      local packed = found[i - first + 1]
-      if packed then records[names[i]] = cmsgpack.unpack(packed) end
-    end
-  end
-  return records
-end
-
--- Where in a record the values for a number on page begin.
-local function place_of(record, page, first, width)
-  for at = first, #record, width do
-    if record[at] == page then return at end
-  end
-end
-
--- Forgets the oldest of a record's leases, which stand from `first` on, beyond what it may remember.
-local function bound(record, first, width)
-  local count = (#record - first + 1) / width
-  if count <= MOST_LEASES then return record end
-  local begun = {}
-  for at = first, #record, width do begun[#begun + 1] = {at, record[at + 3]} end
-  table.sort(begun, earlier)
-  local kept = {unpack(record, 1, first - 1)}
-  for i = count - MOST_LEASES + 1, count do
-    for at = begun[i][1], begun[i][1] + width - 1 do kept[#kept + 1] = record[at] end
-  end
-  return kept
-end
-
--- Puts the leases of a visitor's session into what the visitor had.
-local function remember(had, session)
-  local place, record = {}, session.record
-  for at = 1, #had, LEASE + 1 do place[had[at]] = at end
-  for from = FIRST_LEASE, #record, LEASE do
-    local to = place[record[from]] or #had + 1
-    for i = 0, LEASE - 1 do had[to + i] = record[from + i] end
-    had[to + LEASE] = session.id
-  end
-  return bound(had, 1, LEASE + 1)
-end
-
 -- Requests ----------------------------------------------------------------------------------------------------------
 
 -- The requests as ARGV and KEYS lay them out, and their client IPs.
@@ -339,6 +288,7 @@ local function requests_of(keys, args, account)
       first = at + FIELDS, last = at + FIELDS - 1 + 2 * args[at + 3],  -- its numbers on page
       session = false,
     }
+    if how.joining then request.joining = true end  -- few are: eight fields take half the memory of nine
     if how.session then
       key = key + 1
       request.key = keys[key]
@@ -400,7 +350,7 @@ function Batch:allocate(pool, session, page, at, visitor)
   pool:grant(number, session.id, page, now)
   at = at or #record + 1
   record[at], record[at + 1], record[at + 2], record[at + 3] = page, pool.name, number, now
-  session.granted = true
+  session.granted = at
   self.granted = self.granted + 1
   return number
 end
@@ -458,7 +408,42 @@ function Batch:show(request, session, page, pool, visitor)
   pool:count_overflow(ORIGINAL)
 end
 
-local EVENTS = {'granted', 'renewed', 'recycled', 'original', 'shared', 'source'}
+-- The sessions that requests without one may join: their visitor's, if somebody like this has it; and who asks. By request.
+function Batch:find_joined(strangers, requests, visitors)
+  local joins, whos = {}, {}
+  for _, i in ipairs(strangers) do
+    local request = requests[i]
+    local had, who = visitors[request.visitor], who_of(request.visit)
+    if who and not (had and is_several(had, self.now)) then
+      whos[i] = who
+      local id, leases
+      if had and not request.joining then id, leases = session_of(had, who) end
+      if id then
+        local join = {id = id}
+        for _, at in ipairs(leases) do
+          local holder = self:holder(had[at + 1])
+          if holder then
+            local member = member_of(had[at + 2], id)
+            holder.asked[#holder.asked + 1] = member
+            join[#join + 1] = {holder, member, had[at + 3]}
+          end
+        end
+        joins[i] = join
+      end
+    end
+  end
+  return joins, whos
+end
+
+function Batch:holds_a_lease(join)
+  for _, lease in ipairs(join) do
+    local holder, ends = lease[1], lease[1].ends[lease[2]]
+    if ends and ends > self.now and lease[3] + holder.max > self.now then return true end
+  end
+  return false
+end
+
+local EVENTS = {'granted', 'renewed', 'recycled', 'original', 'shared', 'source', 'joined'}
 
 function Batch:events()
   local happened
@@ -492,14 +477,14 @@ local function resolve(keys, args, told)
     now = now, account = account, keys = keys, history = History.of(keys[5], account.leases_kept),
     pools = {},  -- index, as text → pool, of those that requests have to do with
     sources = {},  -- destination → a source's tracking number, or false, of those that requests have to do with
-    granted = 0, renewed = 0, recycled = 0, original = 0, shared = 0, source = 0,
+    granted = 0, renewed = 0, recycled = 0, original = 0, shared = 0, source = 0, joined = 0,
   }, Batch)
 
   -- Limiter and points: who may go on. `codes` and `lefts` are the first of each result.
   local codes, lefts, wanted = {}, {}, {}
   for i, request in ipairs(requests) do
     local passed, left = true, 0
-    if limiter then passed, left = limiter:take(i, ips[i], per_second) end
+    if limiter and not request.joining then passed, left = limiter:take(i, ips[i], per_second) end
     lefts[i] = left
     if not passed then
       codes[i] = BLOCKED
@@ -516,14 +501,14 @@ local function resolve(keys, args, told)
 
   -- Sessions: those that live, with the ends of their leases; and what visitors had before who lack a lease.
   local records = load_records(wanted)
-  local sessions, returning, looked_up = {}, {}, {}
+  local sessions, returning, looked_up, strangers = {}, {}, {}, {}
   for i, request in ipairs(requests) do
     if codes[i] == OK then
       local key = request.key
       local session = sessions[key]
       local record = not session and records[key]
       if record and record[1] > now then
-        session = {id = key:sub(account.session_at), key = key, record = record, granted = false}
+        session = {id = key:sub(account.session_at), key = key, record = read_session(record), granted = false}
         sessions[key] = session
       end
       request.session = session
@@ -538,36 +523,59 @@ local function resolve(keys, args, told)
           leased = leased and holder
         end
       end
-      if request.visitor and not leased then
+      if request.visitor and not (session and leased) then
         returning[#returning + 1] = request.visitor
         looked_up[request.visitor] = true
+        if not session and not request.bare then strangers[#strangers + 1] = i end
       end
     end
   end
-  for _, pool in pairs(batch.pools) do pool:read_ends() end
   local visitors = load_records(returning)
+  local joins, whos = batch:find_joined(account.join and strangers or {}, requests, visitors)
+  for _, pool in pairs(batch.pools) do pool:read_ends() end
+  for i, join in pairs(joins) do
+    if batch:holds_a_lease(join) then
+      codes[i] = JOIN
+      points:spare()
+    end
+  end
 
   -- Leases. `results` and `visits` are JSON in pieces.
-  local results, visits, written, visited = {}, {}, {}, {}
+  local results, visits, written, visited, begun = {}, {}, {}, {}, {}
+  local moment = moment_text(now)
   local r, v = 0, 0
   for i, request in ipairs(requests) do
     if codes[i] ~= OK then
       results[r + 1], results[r + 2], results[r + 3], results[r + 4] = '],[', codes[i], ',', lefts[i]
       r = r + 4
+      if codes[i] == JOIN then
+        results[r + 1], results[r + 2], results[r + 3] = ',"', joins[i].id, '"'
+        r = r + 3
+      end
     else
       local session, bare = request.session, request.bare
-      local fresh = not session
-      if fresh then
+      local fresh, somebody = not session, whos[i] and request.visitor .. whos[i]
+      if fresh and somebody and begun[somebody] and begun[somebody].granted then
+        session, fresh = begun[somebody], false
+        batch.joined = batch.joined + 1
+      elseif fresh then
         local key = request.fresh_key
-        session = {id = key:sub(account.session_at), key = key, record = {0, ''}, granted = false}
+        session = new_session(key:sub(account.session_at), key)
+        if somebody then begun[somebody] = session end
+      elseif request.joining then
+        batch.joined = batch.joined + 1
       end
+      if not bare then turn_page(session.record, request.visit, now, moment) end
       results[r + 1], results[r + 2], results[r + 3], results[r + 4] = '],[0,"', session.id, '",', lefts[i]
       r = r + 4
       if not bare then
         visits[v + 1], visits[v + 2] = '},{"session":"', session.id
-        visits[v + 3] = fresh and '","new":true,"numbers":{' or '","new":false,"numbers":{'
-        v = v + 3
+        visits[v + 3] = fresh and '","new":true,"first_at":' or '","new":false,"first_at":'
+        visits[v + 4] = session.record[BEGUN] ~= '' and session.record[BEGUN] or 'null'
+        visits[v + 5] = ',"numbers":{'
+        v = v + 5
       end
+      if told then batch.joined = 0 end  -- it is told of numbers
       local visitor, first = visitors[request.visitor], true
       for at = request.first, request.last, 2 do
         local page, index = args[at], args[at + 1]
@@ -594,8 +602,10 @@ local function resolve(keys, args, told)
       if not bare then
         visits[v + 1], visits[v + 2] = '},"visit":', request.visit
         v = v + 2
-        written[session] = request.visit
-        if session.granted and request.visitor then visited[#visited + 1] = {request.visitor, session} end
+        written[session] = true
+        if session.granted and request.visitor then
+          visited[#visited + 1] = {request.visitor, session, request.visit, whos[i]}
+        end
       end
     end
   end
@@ -625,15 +635,16 @@ local function resolve(keys, args, told)
   end
   batch.history:write(now)
   local life = account.session_idle + math.ceil(account.session_idle / 10)  -- longer than any lease it could hold
-  for session, visit in pairs(written) do
+  for session in pairs(written) do
     local record = bound(session.record, FIRST_LEASE, LEASE)
-    record[1], record[2] = now + life, visit
+    record[1] = now + life
     local kept = #record < FIRST_LEASE and life or math.max(life, account.leases_kept)
     redis.call('SET', session.key, cmsgpack.pack(record), 'PX', kept)
   end
   for _, visit in ipairs(visited) do
     local key, session = visit[1], visit[2]
-    local had = remember(visitors[key] or {}, session)
+    local who = account.join and (visit[4] or who_of(visit[3]))
+    local had = remember(visitors[key] or {}, session, who, now)
     visitors[key] = had
     redis.call('SET', key, cmsgpack.pack(had), 'PX', account.visitor_ttl)
   end

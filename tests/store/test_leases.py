@@ -387,15 +387,20 @@ async def test_a_long_random_life_never_doubles_or_loses_a_number(desk: Desk) ->
 async def test_what_was_shown_is_recorded(desk: Desk) -> None:
     await desk.load(pool(numbers=["+493015981151"], overflow="shared", shared_number="+493015981199"))
     first = await desk.ask("x", PAGE)
+    desk.clock.advance(1)
     await desk.ask("x", PAGE, first.session_id)
+    desk.clock.advance(1)
     third = await desk.ask("x", [PAGE, OTHER_PAGE])
     entries = await desk.redis.xrange(keys.visits("x"))
+    begun = desk.clock.now - 2000
+    lease = {"first_at": begun, "numbers": {PAGE: ["+493015981151", "lease"]}, "visit": {}}
     assert [visit for _, fields in entries for visit in orjson.loads(fields["visits"])] == [
-        {"session": first.session_id, "new": True, "numbers": {PAGE: ["+493015981151", "lease"]}, "visit": {}},
-        {"session": first.session_id, "new": False, "numbers": {PAGE: ["+493015981151", "lease"]}, "visit": {}},
+        {"session": first.session_id, "new": True, **lease},
+        {"session": first.session_id, "new": False, **lease},
         {
             "session": third.session_id,
             "new": True,
+            "first_at": desk.clock.now,
             "numbers": {PAGE: ["+493015981199", "shared"], OTHER_PAGE: ["+493015981199", "shared"]},
             "visit": {},
         },
