@@ -181,12 +181,14 @@ local function clear_record(keys, args)
   return '{"put":true}'
 end
 
-local VISITOR_LEASE = 5  -- values of a visitor's lease, the last the session (see resolve.lua)
+local VISITOR_LEASE = LEASE + 1  -- values of a visitor's lease, the last the session
 
 -- ep1_sessions_of_visitor. KEYS  visitor. Reply, JSON: {"sessions": [the sessions whose numbers it remembers]}
 local function sessions_of_visitor(keys, args)
   local record, sessions = cmsgpack.unpack(redis.call('GET', keys[1]) or cmsgpack.pack({})), {}
-  for at = VISITOR_LEASE, #record, VISITOR_LEASE do sessions[#sessions + 1] = record[at] end
+  for at = VISITOR_LEASE, #record, VISITOR_LEASE do
+    if record[at] ~= '' then sessions[#sessions + 1] = record[at] end
+  end
   return #sessions == 0 and '{"sessions":[]}' or cjson.encode({sessions = sessions})
 end
 

@@ -17,7 +17,7 @@ from edgeproxy.store.sealing import Seal
 _SETTINGS_SHOWN = ("region", "timezone", "points_daily", "costs", "per_second", "limit_by", "visitor_ttl_ms",
                    "visits_kept_ms", "networks", "quarantine_ms", "calls_kept_ms", "leases_kept_ms", "customers_most",
                    "sources_most", "sound_most", "custom_fields",
-                   "crawlers", "site")  # fmt: skip
+                   "crawlers", "join", "site")  # fmt: skip
 _DEFAULTS = AccountEntry.model_validate(
     {"secrets": ["-"], "region": "DE"}
 ).config()  # what the releases went by that kept no such setting

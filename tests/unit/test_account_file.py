@@ -6,6 +6,7 @@ import pytest
 
 from edgeproxy.account_file import AccountFileError, parse, read_closely
 from edgeproxy.model import Account, Origin
+from edgeproxy.store import inventory
 from tests.conftest import DEMO
 
 
@@ -370,3 +371,9 @@ def test_a_pool_of_which_is_said_that_it_never_serves_never_does(tmp_path: Path)
                 pool = int(warning.split(".pools.p")[1][0])
                 assert not [1 for page in pages for visit in visits if serving.pool_for(page, visit) == pool], pools
     assert said > 20
+
+
+def test_a_change_of_any_setting_is_a_change_to_load() -> None:
+    """`load` saves an account of which it has something to tell."""
+    config = parse(b"accounts: {x: {secrets: [s], region: DE}}").accounts["x"].config()
+    assert config.keys() == {*inventory._SETTINGS_SHOWN, "secrets", "displays", "pools"}
