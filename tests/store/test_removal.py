@@ -13,7 +13,7 @@ from edgeproxy.store import Store, StoreError, inventory, keys, leftovers, remov
 from edgeproxy.store.inventory import PartlyDoneError
 from edgeproxy.store.partner import Partner, User
 from edgeproxy.store.static import Static
-from tests.conftest import DEMO, Clock, Desk, Edge, serving, web_request
+from tests.conftest import BROWSER, DEMO, Clock, Desk, Edge, serving, web_request
 from tests.servers import client_of
 
 LOGIN = {"Access-Token": "x-token-x"}
@@ -42,8 +42,8 @@ async def edge(store_url: str, clock: Clock, desk: Desk) -> AsyncIterator[Edge]:
     """A gateway with an account x that has one of everything, beside the demo's accounts."""
     async with serving(store_url, clock=clock) as edge:
         await desk.load(ACCOUNT)
-        for _ in range(2):
-            await visit(edge)
+        for browser in (BROWSER, f"{BROWSER} 2"):
+            await visit(edge, browser)
         account, partner = await desk.account("x"), Partner(desk.store, None)
         await partner.save_user("ann", User("x", {"MD5": "0"}))
         await partner.save_user("bob", User("demo", {"MD5": "0"}))
@@ -60,8 +60,8 @@ async def edge(store_url: str, clock: Clock, desk: Desk) -> AsyncIterator[Edge]:
         yield edge
 
 
-async def visit(edge: Edge) -> tuple[int, Any]:
-    request = web_request(advId="x", numbers=f"{PAGE},+4930222", trackingId="her-id")
+async def visit(edge: Edge, browser: str = BROWSER) -> tuple[int, Any]:
+    request = web_request(advId="x", numbers=f"{PAGE},+4930222", trackingId="her-id", userAgent=browser)
     status, answer, _ = await edge.post(request, "hunter2")
     return status, answer
 
