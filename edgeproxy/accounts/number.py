@@ -76,7 +76,8 @@ _KEYPAD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "2223334445556667777888999
 _TAG = re.compile(r"<(?!(?:tel|telprompt|callto|sips?):)[A-Za-z/!?][^<>]*+>", re.IGNORECASE)
 _TEL = re.compile(r"(?<![A-Za-z])(?:tel|telprompt|callto):", re.IGNORECASE)
 _SIP = re.compile(r"(?<![A-Za-z])sips?:", re.IGNORECASE)
-_URI_END = re.compile(r"[<>\"?\s]")
+_URI_END = re.compile(r"[<>\"?]")
+_USER = re.compile(r"[ +0-9().-]++(?:[:;]|$)")
 _IN_BRACKETS = re.compile(r"<(\+?[0-9][0-9 ().-]{4}[^<>]*+)>")
 _WORDS = re.compile(r"[^\s<>\"',]++")
 _DIALLED = re.compile(r"\+?[0-9().-]+")
@@ -282,8 +283,8 @@ def _user(uri: str) -> str:
     """The user part of a SIP URI, with its parameters; host, port and their parameters say nothing of a number."""
     end = _URI_END.search(uri)
     user, at, _ = (uri[: end.start()] if end else uri).partition("@")
-    if not at and not user.startswith("+"):
-        return ""  # a host alone
+    if (not at and not user.startswith("+")) or not (user.isascii() and _USER.match(user)):
+        return ""  # a host alone, or no number
     number, parameter, more = user.partition(";")
     return number.partition(":")[0] + parameter + more  # without a password
 

@@ -47,10 +47,10 @@ _MEANINGS = {
 }
 _SPELT_RIGHT = "pstnOptions"
 
-# What validators add to the models' schemas. JSON Schema cannot tell which digits are a valid number.
+# What validators add to the models' schemas. JSON Schema cannot tell which texts are a valid number.
 _NUMBER = {
-    "pattern": "^[1-9][0-9]{4,14}$",
-    "description": "7 and ten digits more, or the digits of any other valid E.164 number; no plus",
+    "pattern": f"^{wire.WRITTEN.pattern}$",
+    "description": "7 and ten digits more, or any other valid number with its country code, with or without a plus",
 }
 _NUMBERS = ("phoneNumber", "redirectNumber", "reserveNumber")
 _AS_TEXT: dict[str, Tree] = {

@@ -17,7 +17,7 @@ VIOLATIONS_MOST = 50
 PARTS = ("displayOptions", "redirectOptions", "poolName")  # of a number, in the order in which they are listed
 
 _OWN_DIGITS = re.compile(r"7[0-9]{10}")
-_DIGITS = re.compile(r"[1-9][0-9]{4,14}")
+WRITTEN = re.compile(r"\+?[1-9](?:[ ().-]*[0-9]){4,14}")  # how numbers may be written
 _FAR_TOO_LONG_S = 1000  # stands for every time of four digits and more
 
 
@@ -37,15 +37,15 @@ class InvalidError(Exception):
         self.violations = violations
 
 
-def e164(digits: str) -> str:
-    """The number that digits stand for: 7 and ten more, or any other valid number without its plus.
+def e164(text: str) -> str:
+    """The number that a text stands for: 7 and ten digits more, or any valid number with its country code.
 
     Raises:
-        ValueError: they stand for none.
+        ValueError: it stands for none.
     """
-    if _OWN_DIGITS.fullmatch(digits):
-        return "+" + digits
-    number = read_number("+" + digits, "") if _DIGITS.fullmatch(digits) else None
+    if _OWN_DIGITS.fullmatch(text):
+        return "+" + text
+    number = read_number(text, "") if WRITTEN.fullmatch(text) else None
     if number is not None and is_valid(number):
         return number
     raise ValueError("must be a phone number like 7xxxxxxxxxx")

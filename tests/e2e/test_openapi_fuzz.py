@@ -31,6 +31,7 @@ from edgeproxy.openapi import partner as partner_api
 from edgeproxy.partner.handler import METHODS
 from edgeproxy.partner.resources import LISTS
 from edgeproxy.static import handler as static
+from edgeproxy.static import wire as static_wire
 from tests.conftest import DEMO
 from tests.processes import run, started
 
@@ -209,7 +210,7 @@ def aim_static(case: Case, partner: Partner) -> None:
 
 
 def looks_like_digits(value: object) -> bool:
-    return isinstance(value, str) and re.fullmatch("[1-9][0-9]{4,14}", value) is not None
+    return isinstance(value, str) and static_wire.WRITTEN.fullmatch(value) is not None
 
 
 @STATIC_API.parametrize()

@@ -394,6 +394,8 @@ REDIRECT_TO = {"redirectNumber": "74951234567"}
 ONLY_A_VALIDATOR_TELLS = [
     change(phoneNumber="7999000000"),
     change(phoneNumber="799900000011"),
+    change(phoneNumber="+7999000000"),
+    change(phoneNumber="2026-11-26"),
     redirect(ptsnOptions={"redirectNumber": "999999999"}),
 ]
 SENT_WHOLE = reserve(ignoreEarlyMedia=False) | {
@@ -543,7 +545,10 @@ def test_a_flag_may_be_its_text() -> None:
         ("493012345678", True),
         ("2908123", True),  # Saint Helena
         ("0493012345678", False),
-        ("+74951234567", False),
+        ("+74951234567", True),
+        ("+7 (495) 123-45-67", True),
+        ("7 495 123.45.67", True),
+        ("tel:+74951234567", False),
         ("74951234567\n", False),
         ("4930", False),
         ("7" * 16, False),

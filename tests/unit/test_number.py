@@ -133,6 +133,7 @@ def test_uris_give_their_user_part_alone() -> None:
             f"{number.rfc3966};ext=24",
             f"<{number.e164}>",
             f"sip:{number.e164}@198.51.100.24:5060",
+            f"sip:{number.international}@host.example",
             f"SIPS:{number.e164};cpc=99@host24.example;user=phone",
             f"sip:{number.e164}:secret99@host.example",
             f'"Name 24" <sip:{number.e164}@host:5060;user=phone;expires=3600>',
