@@ -12,13 +12,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgeproxy.resolve.handler import SHOWN_MOST
+from edgeproxy.resolve.wire import BODY_MOST
+from edgeproxy.settings import Settings
+
 PAGE = Path(__file__).parents[1] / "deploy" / "CAPACITY.md"
 RATES = (1_000, 10_000, 100_000)
 KEPT_D = (2, 7, 30, 90)  # days for which leases may be kept
 APART = 0.1  # share of a core above which the limiter's slot is given a primary of its own
 CLUSTERS_MOST = 10_000
 
-_GIB = 2**30
+READ_MIB = 216  # what a worker may remember of texts and addresses; tests/unit/test_memory.py adds it up
+
+_GIB, _MIB = 2**30, 2**20
 _DAY_S = 86_400
 _LEAST_SHARDS = 3  # of a cluster: nodes that elect
 
@@ -480,6 +486,10 @@ def _cost_table(result: dict[str, Any], costs: Costs) -> Table:
             "its supervisor: private memory (resident)",
             f"{shown(held['supervisor_private_mib'])} ({shown(held['supervisor_rss_mib'])}) MiB",
         ),
+        ("what a worker remembers of numbers shown, at most", f"{shown(SHOWN_MOST / _MIB)} MiB"),
+        ("… and of texts and addresses that it has read, at most", f"{shown(READ_MIB)} MiB"),
+        ("bodies that a worker takes in at the edge port, at most", f"{shown(_bodies_mib())} MiB"),
+        ("a pod of one worker, with all this full", f"{shown(pod_mib(result))} MiB"),
         ("a session, with its last visit", f"{shown(costs.session_bytes)} bytes"),
         ("a visitor", f"{shown(costs.visitor_bytes)} bytes"),
         ("a live lease", f"{shown(costs.live_lease_bytes)} bytes"),
@@ -495,6 +505,18 @@ def _cost_table(result: dict[str, Any], costs: Costs) -> Table:
         f"{versions['store']}, Python {versions['python']}, medians of {settings['rounds']} interleaved rounds."
     )
     return Table("Measured costs", ("what", "cost"), tuple(rows), note, prose=True)
+
+
+def _bodies_mib() -> float:
+    most: int = Settings.model_fields["connections_most"].default
+    return most * BODY_MOST / _MIB
+
+
+def pod_mib(result: dict[str, Any]) -> float:
+    """Memory that a pod of one worker takes once all that clients can fill is full; its limit must be more."""
+    held = result["gateway"]["served"]
+    measured: float = held["worker_rss_mib"] + held["supervisor_rss_mib"]
+    return measured + SHOWN_MOST / _MIB + READ_MIB + _bodies_mib()
 
 
 def _parts(cost: PerCall) -> str:

@@ -17,7 +17,7 @@ ACCESS_TOKEN = "Access-Token"  # noqa: S105 - a header's name
 SHUT_OUT_S = 60
 _ACCOUNT_S = 5  # for reading an account
 _SHUT_OUT_MOST = 8192  # client IPs that are remembered as shut out: of others the store is asked
-_GOOD_KEPT, _GOOD_KEPT_S = 4096, 600
+_GOOD_KEPT, _GOOD_KEPT_S = 1024, 600
 _MARK = 8  # hex digits
 
 

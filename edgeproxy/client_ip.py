@@ -22,7 +22,7 @@ _QUOTE_OR_COMMA = re.compile('[",]')
 _ESCAPED = re.compile(r"\\(.)")
 _PORT = re.compile(r"(?::(?:[0-9]{1,5}|_[0-9A-Za-z._-]+))?", re.ASCII)
 _NO_ADDRESS = ipaddress.IPv6Address(0)
-_ADDRESSES_KEPT = 65_536
+_ADDRESSES_KEPT = 32_768
 _PROXIES_MOST = 1000  # in a row, more than a line of a head can name; whom the last of them names is the client
 _REMEMBERED_MOST = 128  # characters of a header line that is remembered: what comes before is the client's to lengthen
 

@@ -8,7 +8,8 @@ from phonenumbers import PhoneNumberFormat
 
 from edgeproxy.accounts.number import country_and_national, is_written_for_abroad
 
-_DISPLAYS_KEPT = 65_536  # that a worker remembers
+_DISPLAYS_KEPT = 16_384  # that a worker remembers,
+_SHORT_MOST = 64  # in the place of texts of so many characters
 _PAGES_KEPT = 8192  # numbers as pages write them, and beginnings of tracking numbers
 _LAST_DIGITS = 3
 _NO_DIGITS = re.compile(r"\D")
@@ -17,7 +18,6 @@ _country_and_national = functools.lru_cache(_PAGES_KEPT)(country_and_national)
 _PAGE_TEXT = re.compile(r"\+?[0-9\s()./-]+")
 
 
-@functools.lru_cache(_DISPLAYS_KEPT)
 def show_number(number: str, own_text: str | None, pattern: str | None, on_page: str, page_number: str | None) -> str:
     """The text a visitor sees for the tracking `number`, in place of the text `on_page`, which is `page_number`.
 
@@ -27,6 +27,11 @@ def show_number(number: str, own_text: str | None, pattern: str | None, on_page:
     """
     if own_text is not None:
         return own_text
+    show = _show_remembered if len(on_page) <= _SHORT_MOST else _show
+    return show(number, pattern, on_page, page_number)
+
+
+def _show(number: str, pattern: str | None, on_page: str, page_number: str | None) -> str:
     if pattern is not None and (filled := _fill(pattern, _national_digits(number), number[1:])) is not None:
         return filled
     if page_number is not None:
@@ -37,6 +42,9 @@ def show_number(number: str, own_text: str | None, pattern: str | None, on_page:
         if is_written_for_abroad(on_page):
             return _formatted(number, PhoneNumberFormat.INTERNATIONAL)
     return national_format(number)
+
+
+_show_remembered = functools.lru_cache(_DISPLAYS_KEPT)(_show)
 
 
 def national_format(number: str) -> str:

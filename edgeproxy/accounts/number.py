@@ -20,7 +20,9 @@ from phonenumbers import PhoneMetadata, PhoneNumber, PhoneNumberType, Validation
 phonenumbers.enable_pattern_cache()
 
 TEXT_MOST = 256  # characters; a longer text is no number
-_NUMBERS_READ = 65_536  # how many distinct texts a worker remembers
+_NUMBERS_READ = 32_768  # how many distinct texts a worker remembers,
+_SHORT_MOST = 64  # of so many characters,
+_LONG_READ = 1024  # and how many longer ones
 
 _DIGITS_LEAST = 4  # the whole of a number in the smallest countries
 _DIGITS_MOST = 20  # with an international prefix or a country code that stands there for nothing
@@ -116,7 +118,9 @@ def read_number(text: str, region: str) -> str | None:
     `region` (ISO 3166) is where a national number is read; "" stands for none. What comes out is as long as a number of
     its country can be, and reads as itself. A text of more than 256 characters is no number.
     """
-    return _read_number(text, region) if len(text) <= TEXT_MOST else None
+    if len(text) <= _SHORT_MOST:
+        return _read_short(text, region)
+    return _read_long(text, region) if len(text) <= TEXT_MOST else None
 
 
 @functools.lru_cache(_NUMBERS_READ)
@@ -176,7 +180,6 @@ def is_written_for_abroad(text: str) -> bool:
     return False
 
 
-@functools.lru_cache(_NUMBERS_READ)
 def _read_number(text: str, region: str) -> str | None:
     plain = text if _PLAIN.fullmatch(text) else _plain(text)
     context = _CONTEXT.search(plain) if ";" in plain else None
@@ -208,6 +211,10 @@ def _read_number(text: str, region: str) -> str | None:
             return None
         place = run.end()
     return None
+
+
+_read_short = functools.lru_cache(_NUMBERS_READ)(_read_number)
+_read_long = functools.lru_cache(_LONG_READ)(_read_number)
 
 
 def _has_plus(text: str, place: int, start: int) -> bool:

@@ -250,8 +250,10 @@ class CallsAPI:
                     405 if allowed else 404, "there is no such method" if allowed else "there is no such path"
                 )
             client = self._client_ip.find(request.remote, tuple(request.headers.getall(self._client_ip.header, ())))
+            if not request.content.is_eof():
+                await self._authenticate(request, client.counted)  # nobody else's body is waited for, nor kept
             body = await receive(request.content, request.content_length, BODY_MOST, _BODY_S)
-            # After the body, lest a token serve that is revoked while the rest of it is held back.
+            # After the body too, lest a token serve that is revoked while the rest of it is held back.
             bearer = await self._authenticate(request, client.counted)
             body = inflate(body, ",".join(request.headers.getall(hdrs.CONTENT_ENCODING, ())), BODY_MOST)
             status, tree = 200, await work(bearer, client, request.query if request.method == hdrs.METH_GET else body)

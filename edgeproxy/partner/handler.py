@@ -1,6 +1,7 @@
 """Answers the partner REST API: who asks, what for, and in which format (CONTRACT §3)."""
 
 import asyncio
+import contextlib
 import logging
 import re
 import secrets
@@ -37,6 +38,7 @@ _JSON = "application/json"
 
 _log = logging.getLogger(__name__)
 _BODY_S = 30  # that a body may take to arrive
+_UPLOADS_AT_ONCE = 2  # bodies with a sound, of an account
 _LARGE = 8 * 1024  # bytes of a body that is read beside the loop
 # Of a body beyond SMALL_BODY_MOST, which only a sound in base64 makes so large: what else makes it slow to read.
 _VALUES_MOST = 100  # of JSON
@@ -46,7 +48,7 @@ _ASCII = bytes(range(128))
 _SLOW_BODY_S = 1  # after which its sender has to prove itself once more
 _ACCOUNT_S = 5  # for reading an account
 _BLOCKED_S = 60
-_BLOCKED_MOST = 65_536  # client IPs that a worker remembers as blocked
+_BLOCKED_MOST = 8192  # client IPs that a worker remembers as blocked
 _KEY_AGAIN_S = 1  # between readings of the nonces' key for the sake of nonces that it did not sign
 _NO_ONE = {"SHA-256": secrets.token_hex(32), "MD5": secrets.token_hex(16)}  # the HA1s of users that there are not
 _MANY = 100  # records, from which on their rendering leaves the loop alone
@@ -83,6 +85,7 @@ class PartnerAPI:
         self._proto_header = "forwarded" if forwarded else "x-forwarded-proto"
         self._blocked: TTLCache[str, bool] = TTLCache(_BLOCKED_MOST, _BLOCKED_S)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._uploads: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._nonces: digest.Nonces | None = None
         self._nonces_read = 0.0
 
@@ -98,14 +101,16 @@ class PartnerAPI:
         account, user = await self._authenticate(request)
         method = _method(request, target)
         operation, ids = _route(method, target.path)
-        began = time.monotonic()
-        body = await _body(request, operation)
-        if time.monotonic() - began > _SLOW_BODY_S:  # the user may have been shut out meanwhile
-            await self._still_there(request, account)
-        if len(body.content) > _LARGE or body.coding:
-            checked = await aside(_read, operation, target.query, body, ids, account)
-        else:
-            checked = _read(operation, target.query, body, ids, account)
+        async with self._place(operation, account):
+            began = time.monotonic()
+            body = await _body(request, operation)
+            if time.monotonic() - began > _SLOW_BODY_S:  # the user may have been shut out meanwhile
+                await self._still_there(request, account)
+            if len(body.content) > _LARGE or body.coding:
+                checked = await aside(_read, operation, target.query, body, ids, account)
+            else:
+                checked = _read(operation, target.query, body, ids, account)
+            del body
         if not operation.writes:
             return await operation.run(self._partner, account, checked)
         named = checked.model_dump(by_alias=True, exclude_unset=True)
@@ -119,6 +124,12 @@ class PartnerAPI:
                 ((_, (made,)),) = tree.items()
                 write.record = made[operation.id_field]
         return tree
+
+    def _place(self, operation: Operation, account: Account) -> contextlib.AbstractAsyncContextManager[Any]:
+        """Where a body may be large: of an account so many are taken in at once, and others wait unread."""
+        if operation.body_most == SMALL_BODY_MOST:
+            return contextlib.nullcontext()
+        return self._uploads.setdefault(account.name, asyncio.Semaphore(_UPLOADS_AT_ONCE))
 
     # Access -------------------------------------------------------------------------------------------------------
 

@@ -31,13 +31,16 @@ X_SIGN = istr("X-SIGN")
 X_HTTP_STATUSES = istr("X-HTTP-STATUSES")
 
 _log = logging.getLogger(__name__)
-_AGENTS_KEPT = 16_384
-_OFFENDERS_KEPT = 65_536
-_REMEMBERED_MOST = 50_000  # sessions in each of the two generations of memory
+_AGENTS_KEPT = 4096
+_OFFENDERS_KEPT = 16_384
+SHOWN_MOST = 64 * 1024**2  # bytes of memory for numbers shown, of both its generations; see deploy/CAPACITY.md
+_SESSION_BYTES, _NUMBER_BYTES = 500, 240  # what a session takes there, and each of its numbers, at most
 _NUMBERS_REMEMBERED_MOST = 256  # of one session
 _REMEMBERED_S = 1800
 _OVERSIZED = bytes(wire.BODY_MOST + 1)  # stands for a body that was not read to its end
 _LOOK_UP_S = 1  # between look-ups of unknown accounts for an IP past its limit of bad signatures
+_NUMBERS_AT_ONCE = 12  # that are read in one turn of the loop: some texts take the reader the better part of a ms
+_TURN_S = 0.005
 _OWN_SHARE = 0.1  # of the budget: what the gateway keeps for itself
 _MOVES_MOST = 4  # times that the store may be asked for one request: it is told a session to join, the account changes
 
@@ -80,11 +83,14 @@ class _Offences:
 class Memory:
     """The numbers this worker has lately shown to sessions, for when the store does not answer.
 
-    Two generations of a plain dict: when the young one is full or as old as memories last, it becomes the old one.
+    Two generations of a plain dict: when the young one has half of the bytes that both may take (`most`), or is as old
+    as memories last, it becomes the old one.
     """
 
-    def __init__(self, life_s: float) -> None:
+    def __init__(self, life_s: float, most: int = SHOWN_MOST) -> None:
         self._life_s = life_s
+        self._half = most // 2
+        self._taken = 0  # bytes, of the young one
         self._young: dict[tuple[str, str], dict[str, tuple[float, str]]] = {}
         self._old: dict[tuple[str, str], dict[str, tuple[float, str]]] = {}
         self._turned = 0.0
@@ -92,14 +98,21 @@ class Memory:
     def keep(self, account: str, session_id: str, shown: dict[str, tuple[float, str]], now: float) -> None:
         """Remember what was shown: number on page (E.164) → when, and the tracking number."""
         young = self._young
-        if len(young) >= _REMEMBERED_MOST or now - self._turned > self._life_s:
+        if self._taken >= self._half or now - self._turned > self._life_s:
             self._old, self._turned = young, now
-            young = self._young = {}
+            young, self._taken = {}, 0
+            self._young = young
         known = young.get((account, session_id))
-        if known is None or len(known) > _NUMBERS_REMEMBERED_MOST:
+        if known is None:
             young[account, session_id] = shown
-        else:
+            self._taken += _SESSION_BYTES + _NUMBER_BYTES * len(shown)
+        elif len(known) <= _NUMBERS_REMEMBERED_MOST:
+            before = len(known)
             known.update(shown)
+            self._taken += _NUMBER_BYTES * (len(known) - before)
+        else:
+            young[account, session_id] = shown
+            self._taken += _NUMBER_BYTES * len(shown)  # what they replace goes with the generation
 
     def recall(self, account: str, session_id: str, on_page: str, since: float) -> str | None:
         """The number that the session was shown for `on_page` at `since` or later."""
@@ -160,6 +173,8 @@ class Handler:
             known = self._store.known_account(name) or await self._unknown_account(name, call)
             account = self._verify(call, known)
             page = wire.check(tree, call.body)
+            if len(page.numbers) > _NUMBERS_AT_ONCE:
+                await _read_ahead(page.numbers, account.region)
             ask, shown = self.ask(call, account, page, admitted, join)
             resolution = await self._store.resolve(account, ask, call.deadline)
             if resolution.join:
@@ -375,6 +390,16 @@ def _outcome(call: Call, account: Account, ask: Ask, resolution: Resolution) -> 
 def _local(account: Account, pool: int, sent: str, on_page: str, number: str) -> str:
     pattern = account.pools[pool].pattern if pool >= 0 else None  # a source's number has none
     return show_number(number, account.displays.get(number), pattern, sent, on_page)
+
+
+async def _read_ahead(numbers: Sequence[str], region: str) -> None:
+    """Read many numbers, so that they are known when they are asked for, in as many turns of the loop as it takes."""
+    turn = time.monotonic()
+    for sent in numbers:
+        read_number(sent, region)
+        if time.monotonic() - turn > _TURN_S:
+            await asyncio.sleep(0)
+            turn = time.monotonic()
 
 
 def _is_session_id(text: str) -> bool:

@@ -18,7 +18,8 @@ _DIMENSION_MOST = 2048
 _DIMENSION_LIMITS = {"custnr": 45, "custname": 60, "custemail": 150}
 URL_MOST = 2048  # characters of an URL or referrer that are kept
 AGENT_MOST = 1024  # of a user agent
-_FRAGMENTS_KEPT = 65_536
+_FRAGMENTS_KEPT = 16_384
+_REMEMBERED_MOST = 64  # characters of a number on page whose fragment is remembered
 
 
 class Page(NamedTuple):
@@ -275,16 +276,18 @@ def _shown(name: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in name[:_DIMENSION_KEY_MOST])
 
 
-@functools.lru_cache(_FRAGMENTS_KEPT)
-def _fragment(on_page: str, number: str, local: str) -> bytes:
+def _made(on_page: str, number: str, local: str) -> bytes:
     fragment = orjson.dumps({"number_on_page": on_page, "replace_with": {"e164": number, "local": local}})
     return bytes(memoryview(fragment))  # a copy: what orjson gives holds the 4 KiB that it was written into
+
+
+_fragment = functools.lru_cache(_FRAGMENTS_KEPT)(_made)
 
 
 def render(shown: Iterable[tuple[str, str, str]], session_id: str) -> bytes:
     """The body of a success: `shown` are the number on the page as sent, the tracking number, and its display."""
     return b'{"success":true,"numbers":[%b],"sessionId":"%b"}' % (
-        b",".join([_fragment(*entry) for entry in shown]),
+        b",".join([(_fragment if len(entry[0]) <= _REMEMBERED_MOST else _made)(*entry) for entry in shown]),
         session_id.encode(),
     )
 

@@ -81,8 +81,10 @@ class StaticAPI:
         """
         client = self._client_ip.find(request.remote, tuple(request.headers.getall(self._client_ip.header, ())))
         ip = client.counted
+        if not request.content.is_eof():
+            await self._authenticate(request, ip)  # nobody else's body is waited for, nor kept
         body = await receive(request.content, request.content_length, wire.BODY_MOST, _BODY_S)
-        # After the body, lest a token serve that is revoked while the rest of it is held back.
+        # After the body too, lest a token serve that is revoked while the rest of it is held back.
         bearer = await self._authenticate(request, ip)
         account = call.account = bearer.account
         coding = ",".join(request.headers.getall(hdrs.CONTENT_ENCODING, ()))

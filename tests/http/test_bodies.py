@@ -166,9 +166,22 @@ async def test_what_is_left_of_a_refused_body_is_never_inflated(edge: Edge, api:
 
 
 @apis
+async def test_a_stranger_s_body_is_not_waited_for(edge: Edge, api: Api) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(edge.manage.rpartition(":")[2]))
+    writer.write(f"POST {api.path} HTTP/1.1\r\nHost: x\r\nAccess-Token: guess\r\nContent-Length: 9\r\n\r\n{{".encode())
+    async with asyncio.timeout(5):
+        assert b" 401 " in await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+
+
+@apis
 async def test_a_client_that_leaves_makes_no_noise(edge: Edge, api: Api, caplog: pytest.LogCaptureFixture) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", int(edge.manage.rpartition(":")[2]))
-    writer.write(f"POST {api.path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{".encode())
+    head = (
+        f"POST {api.path} HTTP/1.1\r\nHost: x\r\nAccess-Token: demo-token\r\nSiteId: 1001\r\nContent-Length: 9\r\n\r\n"
+    )
+    writer.write(head.encode() + b"{")
     await asyncio.sleep(0.1)
     writer.close()
     await writer.wait_closed()

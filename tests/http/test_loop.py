@@ -242,6 +242,34 @@ async def test_pages_of_numbers_of_all_countries(desktop: Desktop) -> None:
             assert await desktop.holds(f"{account} {seed}", "POST", "/api", raw, headers) == 200
 
 
+async def test_pages_of_texts_that_are_slow_to_read(desktop: Desktop) -> None:
+    pieces = [
+        "1-800-FLOWERS ",
+        "&#43;",
+        "<b>",
+        "(0)",
+        "-",
+        "/",
+        "030/",
+        "0049",
+        "ext. 1",
+        "\n",
+        "[",
+        "2026-11-26 ",
+        "٣",
+        "12 ",
+    ]
+    rnd = random.Random(2)
+    for length in (24, 40, 64, 250):
+        for _ in range(4):
+            few = rnd.sample(pieces, 3)
+            texts = ["".join(f"{rnd.choice(few)}{rnd.randrange(10)}" for _ in range(125))[:length] for _ in range(50)]
+            request = web_request(advId="full", numbers=texts, parameters={}, fullUrl="x")
+            raw = orjson.dumps(request)[:16_384]
+            headers = {"X-SIGN": signature.sign(raw, b"full-key"), "X-HTTP-STATUSES": "1"}
+            assert await desktop.holds(f"{few}", "POST", "/api", raw, headers) in (200, 400)
+
+
 async def test_user_agents(desktop: Desktop) -> None:
     for agent in ("a", "bot/", "Mozilla/5.0 (X11; Linux) ", "(", "-", "http", "1.", "compatible; "):
         raw = orjson.dumps(web_request(userAgent=(agent * 1024)[:1024]))

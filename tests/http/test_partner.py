@@ -21,6 +21,7 @@ from yarl import URL
 
 from edgeproxy import demo
 from edgeproxy.partner import digest, resources
+from edgeproxy.partner import handler as partner_handler
 from edgeproxy.partner.resources import BODY_MOST, OPERATIONS, SMALL_BODY_MOST
 from edgeproxy.store import Store, sealing
 from edgeproxy.store.embedded import EmbeddedStore
@@ -836,3 +837,27 @@ async def test_a_wrong_name_waits_for_what_a_wrong_password_waits_for(
         wrong_password, wrong_name = await tried(demo.USER), await tried("nobody")
         assert wrong_password == wrong_name == (401, {"hget": 1, "hmget": 0, "get": 1, "incr": 1, "exec": 1}, ANY)
         assert wrong_name[2] == [f"the {algorithm} password hash" for algorithm in digest.OFFERED]
+
+
+async def test_two_sounds_of_an_account_are_taken_in_at_once_and_others_wait(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading: list[int] = []
+    under_way, read = 0, partner_handler._body
+
+    async def slow(*arguments: Any) -> Any:
+        nonlocal under_way
+        under_way += 1
+        reading.append(under_way)
+        await asyncio.sleep(0.02)
+        under_way -= 1
+        return await read(*arguments)
+
+    monkeypatch.setattr(partner_handler, "_body", slow)
+    form = {"name": "x", "sounddata": base64.b64encode(b"sound").decode()}
+    calls = (api.call("POST", "customers/1/voicemail_greetings", form) for _ in range(6))
+    assert [status for status, _ in await asyncio.gather(*calls)] == [200] * 6
+    assert max(reading) == 2
+    reading.clear()
+    await asyncio.gather(*(api.call("PUT", "customers/1", {"name": "x"}) for _ in range(6)))
+    assert max(reading) > 2
