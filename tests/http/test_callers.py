@@ -292,6 +292,8 @@ async def test_of_an_erased_person_no_key_and_no_value_is_left_and_the_call_s_re
     hashed = (await Calls(desk.store, None).caller(await desk.account("x"), CALLER))["anum_md5"]
     visit = [session, "of-mine"]
     assert all(text in before for text in (*visit, hashed, "call-of-mine", "+4915112345"))
+    told = await kept(desk, "cdr:*")  # both of the first page and of the last
+    assert all(text in told for text in ("click-of-mine", "words-of-mine", "mail-of-mine", "second-of-mine"))
     whose = {"trackingId": "visitor-of-mine", "sessionId": session, "caller": CALLER}[whom]
     status, receipt = await api.send("POST", "/calls/erase", {whom: whose})
     assert status == 200
@@ -329,9 +331,21 @@ async def test_a_visitor_s_session_is_found_by_the_records_of_calls_when_the_str
     assert '"me"' not in everything
 
 
+async def test_a_session_is_found_by_its_first_page_when_nothing_else_names_the_visitor(api: Api, desk: Desk) -> None:
+    session = await api.visit(trackingId="me", fullUrl="https://example.com/first-of-mine")
+    for name in ("another", ""):
+        await api.visit(trackingId=name, sessionId=session)
+    await desk.redis.delete(keys.visits("x"), keys.visitor_prefix("x") + "me")
+    assert "first-of-mine" in await kept(desk)
+    _, receipt = await api.send("POST", "/calls/erase", {"trackingId": "me"})
+    assert receipt["erased"]["sessions"] == 1
+    everything = await kept(desk)
+    assert not [text for text in (session, "first-of-mine", "another") if text in everything]
+
+
 async def test_a_visitor_who_had_an_erased_session_keeps_what_others_gave(api: Api, desk: Desk) -> None:
     session = await api.visit(trackingId="me")
-    other = await api.visit("+4930222", trackingId="me")
+    other = await api.visit("+4930222", trackingId="me", userAgent="Mozilla/5.0 (Windows NT 10.0) Firefox/140.0")
     _, receipt = await api.send("POST", "/calls/erase", {"sessionId": session})
     assert receipt["erased"]["visitors"] == 1
     everything = await kept(desk)
