@@ -55,8 +55,9 @@ function Search:look_back(now)
     for _, member in ipairs(members) do
       local begin, ends, session, page = read_entry(member)
       ends = ends and math.min(ends, now) or self:end_of(session)  -- what is put back has ended, whatever the clock said
-      local found = begin <= self.at and (ends == 0 or ends + self.reach > self.at)
+      local found = begin <= self.at and (ends == 0 or ends + self.reach > self.at or self.ready > self.at)
       if found then self:add(session, page, begin, ends) end
+      if begin < ends then self.ready = 0 end  -- it is the last one's that cools down
       if #self.leases >= FOUND_MOST then return end
       over = not found and begin < ends
       self.next_begin = begin
@@ -69,15 +70,18 @@ end
 -- ep1_find_leases: the leases that held a number at a moment, or had ended less than `reach` before, and the one that
 -- the number still cools down after, which it may have brought from another pool; latest first, and at most FOUND_MOST.
 --
--- KEYS  history, then the `leased` of the number's pool, if it is in one
+-- KEYS  history, then the set of numbers to lease that the number is in when it is `free`, if it is in any, and the
+--       `leased` of its pool, if it is in one
 -- ARGV  [1] now_ms, [2] the number, [3] the moment, epoch ms, [4] reach in ms
 -- Reply, JSON: {"leases": [[session, number on page, begin, end], …]}; epoch ms; a lease whose end is not known ends at 0
 local function find_leases(keys, args)
   local now = clock(args[1])
   local search = setmetatable({
-    history = keys[1], leased = keys[2], number = args[2], at = tonumber(args[3]), reach = tonumber(args[4]),
+    history = keys[1], leased = keys[3], number = args[2], at = tonumber(args[3]), reach = tonumber(args[4]),
     leases = {}, live = {}, next_begin = false,
   }, Search)
+  search.ready = keys[2] and tonumber(redis.call('ZSCORE', keys[2], search.number) or nil) or 0
+  if search.ready > search.at and search:later() then search.ready = 0 end
   if search.at + LATE > now then search:look_ahead(now) end
   search:look_back(now)
   return #search.leases == 0 and '{"leases":[]}' or cjson.encode({leases = search.leases})

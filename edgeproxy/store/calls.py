@@ -132,9 +132,9 @@ class Calls:
 
         One that began while the store's clock was ahead is told as beginning at that moment, if that is about now.
         """
-        names = [keys.history(account.name)]
+        names = [keys.history(account.name), keys.free(account.name)]
         if pool is not None:
-            names.append(keys.pool(account.name, pool.name)[1])
+            names[1:] = keys.pool(account.name, pool.name)[:2]
         reply = await self._functions.read("ep1_find_leases", names, self.store.clock(), number, at_ms, reach_ms)
         return [Lease(session, page, int(begin), int(end) or None) for session, page, begin, end in reply["leases"]]
 

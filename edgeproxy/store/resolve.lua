@@ -348,6 +348,9 @@ function Batch:allocate(pool, session, page, at, visitor)
   end
   if not number then return false end
   pool:grant(number, session.id, page, now)
+  for other = FIRST_LEASE, #record, LEASE do  -- it may have had the number before, for another number on page
+    if record[other + 2] == number then record[other + 1] = '' end
+  end
   at = at or #record + 1
   record[at], record[at + 1], record[at + 2], record[at + 3] = page, pool.name, number, now
   session.granted = at

@@ -2,7 +2,8 @@
 -- Records of sessions and visitors: what is known of a visit, and of a visitor's last numbers.
 --
 -- A session's record is a flat array: its end; its last page (the visit's JSON, less its browser); BEGUN, FIRST, BETWEEN, LAST; then PAGE, POOL,
--- NUMBER, SINCE for each of its leases. It is kept for as long as the leases' history.
+-- NUMBER, SINCE for each of its leases; one whose number it was then leased in another page's place has an empty POOL. It is kept
+-- for as long as the leases' history.
 --   BEGUN    when the first page was, epoch ms, as text; '' if that is not known
 --   FIRST    the first page, less its browser and address; '' while it is the last one too; false: not known. It is written
 --            once

@@ -188,6 +188,21 @@ async def test_recycle_takes_no_number_of_the_session_itself(desk: Desk) -> None
     assert (one.numbers, two.numbers) == ([first.numbers[0]], ["+493015981151", "+493015981152"])
 
 
+@pytest.mark.parametrize("overflow", ["original", "recycle"])
+async def test_a_session_s_number_is_shown_for_one_page_though_it_was_another_s_before(
+    desk: Desk, overflow: str
+) -> None:
+    await desk.load(pool(overflow=overflow, numbers=["+493015981151"], cooldown="0s"))
+    first = await desk.ask("x", PAGE)
+    if overflow == "recycle":
+        await desk.ask("x", PAGE)
+    else:
+        desk.clock.advance(30 * 60)
+    again = await desk.ask("x", [OTHER_PAGE, PAGE], first.session_id)
+    assert (again.session_id, again.numbers) == (first.session_id, ["+493015981151", False])
+    assert (await desk.ask("x", [PAGE, OTHER_PAGE], first.session_id)).numbers == [False, "+493015981151"]
+
+
 async def test_recycle_passes_over_the_session_s_own_leases_to_the_oldest_of_another(desk: Desk) -> None:
     numbers = [f"+4930159811{n}" for n in range(51, 61)]
     await desk.load(pool(overflow="recycle", numbers=[f"{numbers[0]}..{numbers[-1]}"]))
