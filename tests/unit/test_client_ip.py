@@ -1,3 +1,4 @@
+import time
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -206,3 +207,11 @@ def test_without_trusted_proxies_nothing_is_believed() -> None:
 )
 def test_what_is_counted_and_what_is_kept(address: str, counted: str, kept: str) -> None:
     assert read_client(address) == Client(counted, kept)
+
+
+def test_no_more_proxies_are_walked_over_than_a_line_can_name() -> None:
+    found = ClientIP([ip_network("10.0.0.0/8")], "x-forwarded-for")
+    lines = tuple(", ".join(["10.0.0.2"] * 800) for _ in range(100))
+    began = time.thread_time()
+    assert str(found.address("10.0.0.1", ("198.51.100.1", *lines))) == "10.0.0.2"
+    assert time.thread_time() - began < 0.05  # the whole walk takes 0.3 s

@@ -10,7 +10,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from phonenumbers import PhoneNumberFormat, PhoneNumberType
 
-from edgeproxy.accounts.number import TEXT_MOST, _parsed, _read_number, current_form, form_value, is_valid, read_number
+from edgeproxy.accounts.display import show_number
+from edgeproxy.accounts.number import (
+    TEXT_MOST,
+    _parsed,
+    _read_number,
+    current_form,
+    form_value,
+    is_valid,
+    prepare,
+    read_number,
+)
 
 REGIONS = sorted(phonenumbers.SUPPORTED_REGIONS)
 
@@ -491,3 +501,15 @@ def test_no_text_takes_long(piece: str, region: str) -> None:
     began = time.thread_time()
     _read_number(text, region)
     assert time.thread_time() - began < 0.02
+
+
+def test_once_prepared_no_number_of_any_country_waits_for_what_is_known_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare()
+    monkeypatch.setattr("phonenumbers.re_util.re.compile", None)
+    for region in phonenumbers.SUPPORTED_REGIONS:
+        for kind in (PhoneNumberType.FIXED_LINE, PhoneNumberType.MOBILE):
+            if (sample := phonenumbers.example_number_for_type(region, kind)) is not None:
+                number = phonenumbers.format_number(sample, PhoneNumberFormat.E164)
+                assert read_number(number, "") == number
+                assert is_valid(number)
+                assert show_number(number, None, None, number, number)
