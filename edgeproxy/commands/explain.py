@@ -139,7 +139,9 @@ def _lines(explained: Explanation, region: str) -> Iterator[str]:
     if page.dry_run:
         yield "dry run: no number is spent on it"
     if explained.decision.refused is None:
-        if explained.decision.session_lives:
+        if explained.decision.joined:
+            yield "session: none that lives was sent; the one in which the visitor holds numbers would be joined"
+        elif explained.decision.session_lives:
             yield "session: lives"
         elif page.session_id:
             yield "session: is none of the account's that lives; a fresh one would be made"

@@ -31,7 +31,8 @@ class Decision:
     """What would become of a request; the limiter is not asked. `verdicts` are in the order of `Ask.pages`."""
 
     refused: Kind | None
-    session_lives: bool  # the one that was asked for, or that its visitor has
+    session_lives: bool  # the one that was asked for, or the one that is joined
+    joined: bool  # it is its visitor's, as none that lives was asked for
     verdicts: Sequence[Verdict]
 
 
@@ -51,9 +52,9 @@ async def explain(store: Store, account: Account, ask: Ask) -> Decision:
     if result[0] == _JOIN:
         return await explain(store, account, ask._replace(session_id=result[2], joining=True))
     if result[0]:
-        return Decision(_REFUSALS[result[0]], session_lives=False, verdicts=())
+        return Decision(_REFUSALS[result[0]], session_lives=False, joined=False, verdicts=())
     verdicts = []
     for number, told in zip(result[3:], reply["told"], strict=True):
         shown, _, index = (number or "").partition("/")
         verdicts.append(Verdict(shown or None, int(index) - 1 if index else None, frozenset(told)))
-    return Decision(None, result[1] == ask.session_id, verdicts)
+    return Decision(None, result[1] == ask.session_id, ask.joining, verdicts)

@@ -35,6 +35,7 @@ local SEVERAL_KEPT = 86400000  -- ms after which an id may be one person's again
 -- The visit's JSON is the gateway's own, and so is the order of its members: `userAgent`, `requestIpAddress`, `parameters`, an
 -- object of texts, `type`, and others. Quotes within texts are escaped, so these are told apart without reading it.
 local ADDRESS, PARAMETERS, AFTER_PARAMETERS = ',"requestIpAddress":"', ',"parameters":{', '},"type":'
+local NO_AGENT, NO_ADDRESS = '{"userAgent":""', ADDRESS .. '",'
 
 -- The records of `names` that there are, by name.
 local function load_records(names)
@@ -169,7 +170,7 @@ end
 local function who_of(visit)
   local ends = visit:find(PARAMETERS, 1, true)
   local somebody = ends and visit:sub(1, ends)
-  if not somebody or somebody:find('^{"userAgent":""') or somebody:find(ADDRESS .. '",', 1, true) then return nil end
+  if not somebody or somebody:sub(1, #NO_AGENT) == NO_AGENT or somebody:find(NO_ADDRESS, 1, true) then return nil end
   return WHO .. redis.sha1hex(somebody):sub(1, 16)
 end
 

@@ -20,9 +20,10 @@ import pytest
 import redis
 
 from edgeproxy import account_file
+from edgeproxy import export as export_module
 from edgeproxy.export import export
 from edgeproxy.resolve import signature
-from edgeproxy.store import Store, inventory, keys
+from edgeproxy.store import Store, inventory, keys, visits
 from tests.conftest import DEMO, web_request
 from tests.processes import Running, pasted, started
 
@@ -33,7 +34,7 @@ TOKEN = {"Access-Token": "demo-token"}
 ALL = ("--account", "demo", "--from", "1h")
 CALL = (
     "time", "kind", "call_id", "event", "at", "number", "anum_md5", "session_id", "tracking_id", "source_id",
-    "customer_id",
+    "customer_id", *visits.FIELDS,
 )  # fmt: skip
 
 
@@ -97,6 +98,12 @@ def test_visits_and_calls_are_exported(demo: Running, tmp_path: Path) -> None:
             "userAgent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
             "requestIpAddress": "203.0.113.0",
             "numbers": [{"number_on_page": "+493015981100", "number": number, "how": "lease"}],
+            **dict.fromkeys(visits.FIRST_TOUCH),
+            "first_at": first["time"],
+            "first_url": first["fullUrl"],
+            "first_referrer": first["fullReferrer"],
+            "first_parameters": first["parameters"],
+            "utm_source": "newsletter",
         }
         assert (second["session"], second["parameters"]) == (other, {"a": "ä", "b": ""})
         assert [(call["kind"], call["event"], call["number"]) for call in calls] == [
@@ -104,6 +111,15 @@ def test_visits_and_calls_are_exported(demo: Running, tmp_path: Path) -> None:
         ]  # fmt: skip
         assert calls[0]["session_id"] == session_of["visitor-1"]
         assert calls[0]["tracking_id"] == "visitor-1"
+        for call in calls:
+            assert {name: call[name] for name in visits.FIRST_TOUCH} == {
+                name: first[name] for name in visits.FIRST_TOUCH
+            }
+            assert (call["last_url"], call["last_at"], call["last_after_call"]) == (
+                first["fullUrl"],
+                first["time"],
+                False,
+            )
         assert calls[2]["at"] == "2026-01-31T23:59:59.500Z"
         assert {tuple(call) for call in calls} == {CALL}
 
@@ -132,13 +148,14 @@ def test_visits_and_calls_are_exported(demo: Running, tmp_path: Path) -> None:
 
 def as_lines(row: dict[str, Any]) -> dict[str, Any]:
     """A row of a Parquet file as it stands in JSON Lines, where it has only the columns of its kind."""
-    for name in ("time", "at"):
+    for name in ("time", "at", "first_at", "last_at"):
         if row[name] is not None:
             row[name] = row[name].isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    if row["kind"] == "visit":
-        row["parameters"] = dict(row["parameters"])
-        return {name: value for name, value in row.items() if value is not None}
-    return {name: row[name] for name in row if name in CALL}
+    for name in ("parameters", "first_parameters"):
+        if row[name] is not None:
+            row[name] = dict(row[name])
+    columns = export_module._COLUMNS["visits" if row["kind"] == "visit" else "calls"]
+    return {name: value for name, value in row.items() if name in columns}
 
 
 def test_an_export_is_there_whole_or_not_at_all(demo: Running, tmp_path: Path) -> None:
@@ -206,7 +223,7 @@ def test_without_pyarrow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     result = click.testing.CliRunner().invoke(export, [*ALL, "x.parquet"])
     assert (result.exit_code, result.output) == (
-        1, "Error: a .parquet needs pyarrow: pip install 'edgeproxy[export]'\n",
+        1, "Error: a .parquet needs pyarrow: pip install '.[export]'\n",
     )  # fmt: skip
 
 

@@ -159,6 +159,14 @@ async def test_leases_that_are_held_and_that_would_be_granted(table: Table) -> N
     assert "session: is none of the account's that lives; a fresh one would be made" in lines
 
 
+async def test_a_session_that_would_be_joined(table: Table) -> None:
+    for visitor in ("me", "me", "other"):
+        await table.visit(numbers=PAGE, trackingId=visitor)
+    lines = await table.explain("-", body=orjson.dumps(web_request(advId="x", numbers=PAGE, trackingId="me")))
+    assert "session: none that lives was sent; the one in which the visitor holds numbers would be joined" in lines
+    assert lines[-1] == "+493015986153: the session holds it, and the lease would be renewed"
+
+
 async def test_overflow(table: Table) -> None:
     shared, recycle = "+493015986101", "+493015986102"
     assert await table.ends(*X, shared) == "+493015986154: would be leased"
