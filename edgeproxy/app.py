@@ -7,6 +7,7 @@ import gc
 import logging
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import cast
 
@@ -23,6 +24,7 @@ from edgeproxy import docs, openapi, telemetry
 from edgeproxy.accounts import number
 from edgeproxy.calls import handler as calls
 from edgeproxy.connections import Port, places
+from edgeproxy.errors import Fault
 from edgeproxy.partner import handler as partner
 from edgeproxy.resolve.answer import Answer
 from edgeproxy.resolve.handler import Handler
@@ -30,6 +32,7 @@ from edgeproxy.resolve.wire import BODY_MOST
 from edgeproxy.settings import Settings
 from edgeproxy.static import handler as static
 from edgeproxy.store import Store, StoreError, store_time
+from edgeproxy.store.clock import Clock, Future
 from edgeproxy.store.pools import Pools
 from edgeproxy.store.sealing import Seal
 from edgeproxy.store.servers import end
@@ -47,6 +50,8 @@ def _is_ours(record: logging.LogRecord) -> bool:
 _http_log.addFilter(_is_ours)
 _LINGER_S = 2  # for the rest of a body that was refused
 _RETRY_S = 0.5  # between attempts to reach the store at start
+_MEND_S = 5.0  # that an account may take to come, whose future is to be mended
+_TELL_AGAIN_S = 60.0  # between log lines of a clock that went back
 _ARRIVAL_S = 0.2  # that a connection under way, and the first bytes over it, may take when the ports are about to close
 _SO_BINDTOIFINDEX = 62  # linux/socket.h; Python 3.11 has no name for it
 _NO_INTERFACE = 2**31 - 1
@@ -78,11 +83,15 @@ class Gateway:
             clock=clock,
             lease_replicas=settings.lease_replicas,
             on_batch=self._counts.batch,
+            on_back=self._clock_went_back,
             on_up=self._counts.store_up,
             on_fault=self._counts.store_fault,
             seal=Seal(settings.store_keys),
         )
         self._draining = asyncio.Event()
+        self._back: dict[str, int] = {}  # account at whose request the store's clock had gone back → by how many ms
+        self._mending: asyncio.Task[None] | None = None
+        self._back_told = -_TELL_AGAIN_S
 
     async def run(self, supervisor: int, on_handled: Callable[[], object]) -> None:
         """Serve until SIGTERM, then drain: fail readiness, wait, close the ports, finish what is in flight.
@@ -115,6 +124,31 @@ class Gateway:
                 yield
             finally:
                 await end(ready)
+                if self._mending is not None:
+                    await end(self._mending)
+
+    def _clock_went_back(self, account: str, ms: int) -> None:
+        self._back[account] = ms
+        if self._mending is None or self._mending.done():
+            self._mending = asyncio.create_task(self._mend())
+
+    async def _mend(self) -> None:
+        """Bring to the present what accounts have from the future; a line a minute tells of it."""
+        while self._back:
+            name, ms = self._back.popitem()
+            try:
+                account = await self._store.account(name, time.monotonic() + _MEND_S)
+                found = await Clock(self._store).mend(account) if account is not None else Future()
+            except Fault:
+                _log.error("account %s: what is from the future is left: run edgeproxy clock repair", name)
+                continue
+            if time.monotonic() - self._back_told > _TELL_AGAIN_S:
+                self._back_told = time.monotonic()
+                _log.warning(
+                    "the store's clock went back by %d s: of account %s, %d leases and %d cooldowns from the future "
+                    "are brought to the present; others are not told of for a minute",
+                    ms // 1000, name, found.leases, found.cooldowns,
+                )  # fmt: skip
 
     def drain(self) -> None:
         """Fail readiness and close each connection after its next answer."""

@@ -21,6 +21,7 @@ from edgeproxy.calls.caller import read_caller
 from edgeproxy.commands import audited, embedded_directory, fail, known_account, load_settings, run, store_at, store_of
 from edgeproxy.commands.accounts import accounts
 from edgeproxy.commands.check import check
+from edgeproxy.commands.clock import clock
 from edgeproxy.commands.explain import explain
 from edgeproxy.commands.pools import pool
 from edgeproxy.export import export
@@ -283,6 +284,7 @@ def _write(file: Path, text: str) -> None:
 
 main.add_command(accounts)
 main.add_command(check)
+main.add_command(clock)
 main.add_command(explain)
 main.add_command(export)
 main.add_command(simulate)

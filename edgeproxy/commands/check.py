@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from edgeproxy.commands import audited, load_settings, run, store_of
+from edgeproxy.commands import audited, clock, load_settings, run, store_of
 from edgeproxy.settings import Settings
 from edgeproxy.store import ServerFacts, keys, leftovers, rotation
 from edgeproxy.store.functions import Functions
@@ -43,6 +43,9 @@ def check(repair: bool) -> None:
         click.echo(f"secrets: {SealError(secret)}")
     wrong += bool(secrets.shut)
     wrong += run(_look_for_leftovers(settings, repair=repair))
+    for name, future in run(clock.find(settings)).items():
+        click.echo(f"account {name}: {clock.text_of(future)} from the future (edgeproxy clock repair)")
+        wrong += 1
     if wrong:
         sys.exit(1)
 

@@ -66,7 +66,8 @@ class Store:
     `clock` gives the epoch ms that functions go by, for tests; 0 leaves time to the store. So many replicas as
     `lease_replicas` must have what a visitor's request wrote before it is answered. `on_batch` is told each batch's
     size and what it did (`granted`, `renewed`, `recycled`, `original`, `shared`, `source`), `on_up` whether the store
-    began or ceased to answer, `on_fault` why a call failed (see `telemetry.STORE_FAULTS`). `seal` seals and opens the
+    began or ceased to answer, `on_back` of an account at whose request the store's clock had gone back, by how many ms,
+    `on_fault` why a call failed (see `telemetry.STORE_FAULTS`). `seal` seals and opens the
     secrets in it; without one they are plain. Use as an async context manager, or call `open` and `close`.
 
     Raises:
@@ -80,6 +81,7 @@ class Store:
         clock: Callable[[], int] = store_time,
         lease_replicas: int = 0,
         on_batch: Callable[[int, dict[str, int]], None] = _ignore,
+        on_back: Callable[[str, int], None] = _ignore,
         on_up: Callable[[bool], None] = _ignore,
         on_fault: Callable[[str], None] = _ignore,
         seal: Seal | None = None,
@@ -88,6 +90,7 @@ class Store:
         self._clock = clock
         self._lease_replicas = lease_replicas
         self._on_batch = on_batch
+        self._on_back = on_back
         self._on_fault = on_fault
         self._url = url
         self.servers = connect(url, on_up=on_up, on_fault=on_fault)
@@ -103,7 +106,12 @@ class Store:
         with contextlib.suppress(RedisError, OSError):  # a cluster's servers are looked for again when they are needed
             await self.servers.find()
         self._batcher = Batcher(
-            self.servers, self._call, replicas=self._lease_replicas, clock=self._clock, on_batch=self._on_batch
+            self.servers,
+            self._call,
+            replicas=self._lease_replicas,
+            clock=self._clock,
+            on_batch=self._on_batch,
+            on_back=self._on_back,
         )
         self.resolve = self._batcher.resolve
         self._follower = asyncio.create_task(self._follow())

@@ -171,10 +171,21 @@ class _Batch:
 class _Plan:
     """What every batch of one version of an account has in common."""
 
-    __slots__ = ("budget", "head", "keys", "per_second", "session_prefix", "stale_at", "version", "visitor_prefix")
+    __slots__ = (
+        "budget",
+        "head",
+        "keys",
+        "name",
+        "per_second",
+        "session_prefix",
+        "stale_at",
+        "version",
+        "visitor_prefix",
+    )
 
     def __init__(self, account: Account, now_ms: int, cost: int, *, limited_before: bool) -> None:
         name = account.name
+        self.name = name
         self.version = account.version
         self.budget = account.points_daily
         self.stale_at = time.monotonic() + _PLAN_LIFE_S
@@ -260,7 +271,8 @@ class Batcher:
     `call` takes a server, commands for it, and how many replicas must have what they write; it gives their replies in
     order, None where one failed, and is cancelled when the time is up. `replicas` is that number for visitors' leases:
     windows of the limiter are over before a replica takes over. `clock` gives epoch ms for tests; 0 leaves time to the
-    store. `on_batch` is told each batch's size and what the store counted.
+    store. `on_batch` is told each batch's size and what the store counted,
+    `on_back` of an account at whose request the store's clock had gone back by so many ms since the one before.
     """
 
     def __init__(
@@ -271,12 +283,14 @@ class Batcher:
         replicas: int,
         clock: Callable[[], int],
         on_batch: Callable[[int, dict[str, int]], None],
+        on_back: Callable[[str, int], None],
     ) -> None:
         self._replicas = replicas
         self._servers = servers
         self._call = call
         self._clock = clock
         self._on_batch = on_batch
+        self._on_back = on_back
         self._loop = asyncio.get_running_loop()
         self._flying: set[_Turn] = set()
         self._ending: set[asyncio.Task[None]] = set()
@@ -402,6 +416,8 @@ class Batcher:
         if reply.get("late"):
             return batch.settle_all(_UNAVAILABLE)
         self._on_batch(len(batch.futures), reply["events"])
+        if "back" in reply:
+            self._on_back(batch.plan.name, reply["back"])
         return batch.settle(reply, lefts)
 
     def _expire(self, lane: _Lane, turn: _Turn) -> None:

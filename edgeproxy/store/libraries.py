@@ -18,6 +18,7 @@ _FILES = {
     "resolve": ("limits", "history", "overflow", "sessions", "resolve"),
     "pools": ("limits", "overflow", "pools"),
     "accounts": ("limits", "history", "accounts"),
+    "clock": ("limits", "history", "clock"),
     "partner": ("limits", "partner"),
     "static": ("limits", "static"),
     "calls": ("limits", "history", "sessions", "calls"),

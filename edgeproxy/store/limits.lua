@@ -88,8 +88,10 @@ function Limiter:write()
 end
 
 -- Points ------------------------------------------------------------------------------------------------------------
--- A hash: `day` (its midnight), the points `spent` on it, and until when the stream of visits need not be told again how
--- long to live (`visits`).
+-- A hash: `day` (its midnight), the points `spent` on it, until when the stream of visits need not be told again how long
+-- to live (`visits`), and when, to the second, it was last written (`at`): a clock that is behind that has gone back.
+
+local WENT_BACK = 2000  -- ms; what replicas' clocks differ by is less
 
 local Points = {}
 Points.__index = Points
@@ -100,17 +102,21 @@ function Points.read(key, now, account)
     if midnight <= now then today = i end
   end
   if not today or not account.days[today + 1] then return nil end
-  local held = redis.call('HMGET', key, 'day', 'spent', 'visits')
+  local held = redis.call('HMGET', key, 'day', 'spent', 'visits', 'at')
   local self = setmetatable({
     key = key, now = now, cost = account.cost, budget = account.budget,
     day = account.days[today], day_end = account.days[today + 1], spent = 0, before = 0,
     visits = tonumber(held[3] or 0), visits_told = false,
     kept = false,  -- the key is this day's, and has its TTL
+    at = tonumber(held[4] or 0), back = false,  -- by how many ms the clock went back, if it did
   }, Points)
+  if self.at > now + WENT_BACK then self.back, self.visits = self.at - now, 0 end
   -- A clock that went back over midnight, or a time zone moved west, does not give the day's budget a second time.
-  if held[1] and tonumber(held[1]) >= self.day then
-    self.day, self.spent, self.kept = tonumber(held[1]), tonumber(held[2]), true
+  local day = tonumber(held[1] or nil)
+  if day and day >= self.day then
+    self.spent = tonumber(held[2])
     self.before = self.spent
+    if day <= now + DAY then self.day, self.kept = day, true end  -- a day further ahead was a wrong clock's: it is today
   end
   return self
 end
@@ -142,11 +148,12 @@ function Points:add_visits(stream, kept, entry)
 end
 
 function Points:write()
-  if self.spent == self.before and not self.visits_told then return end
-  if self.kept and not self.visits_told then
+  if self.spent == self.before and not self.visits_told and not self.back then return end
+  if self.kept and not self.visits_told and not self.back and self.now < self.at + WINDOW then
     redis.call('HSET', self.key, 'spent', self.spent)
   else
-    redis.call('HSET', self.key, 'day', self.day, 'spent', self.spent, 'visits', self.visits)
+    redis.call('HSET', self.key, 'day', self.day, 'spent', self.spent, 'visits', self.visits,
+      'at', self.back and self.now or math.max(self.now, self.at))
     redis.call('PEXPIRE', self.key, self.day_end - self.now + DAY)
   end
 end

@@ -21,7 +21,7 @@
 -- Reply, JSON:
 --   {"stale": true}                      the account's version is another one: read it again
 --   {"late": true, "now": ms}            the deadline has passed
---   {"now", "day_end", "spent", "events", "results": [[0, session id, left in the window, tracking number or false, …]
+--   {"now", "day_end", "spent", "back" (ms that the clock went back since the account's last request), "events", "results": [[0, session id, left in the window, tracking number or false, …]
 --                                                     [1, ms until the window has room]
 --                                                     [2, left in the window]  the budget is spent
 --                                                     [3, left in the window]  the account has no pool, and no source
@@ -387,13 +387,13 @@ function Batch:show(request, session, page, pool, visitor)
   local at = place_of(record, page, FIRST_LEASE, LEASE)
   local holder = at and self:holder(record[at + 1])
   if holder then
-    local number, since = record[at + 2], record[at + 3]
+    local number, since = record[at + 2], math.min(record[at + 3], now)
     local member = member_of(number, session.id)
     local ends = holder.ends[member]
     if ends and ends > now and since + holder.max > now then
       if not request.bare then
         ends = math.min(now + holder.idle, since + holder.max)
-        holder.lease[member], holder.ends[member] = ends, ends
+        holder.lease[member], holder.ends[member], record[at + 3] = ends, ends, since
         self.renewed = self.renewed + 1
       end
       return number, holder ~= pool and holder.index
@@ -504,13 +504,14 @@ local function resolve(keys, args, told)
 
   -- Sessions: those that live, with the ends of their leases; and what visitors had before who lack a lease.
   local records = load_records(wanted)
+  local latest = points.back and math.huge or now + 2 * account.session_idle + DAY  -- later ends are a wrong clock's
   local sessions, returning, looked_up, strangers = {}, {}, {}, {}
   for i, request in ipairs(requests) do
     if codes[i] == OK then
       local key = request.key
       local session = sessions[key]
       local record = not session and records[key]
-      if record and record[1] > now then
+      if record and record[1] > now and record[1] <= latest then
         session = {id = key:sub(account.session_at), key = key, record = read_session(record), granted = false}
         sessions[key] = session
       end
@@ -652,7 +653,8 @@ local function resolve(keys, args, told)
     redis.call('SET', key, cmsgpack.pack(had), 'PX', account.visitor_ttl)
   end
   if r > 0 then results[1] = results[1]:sub(3) end
-  return '{"now":' .. now .. ',"day_end":' .. points.day_end .. ',"spent":' .. points.spent .. ',"events":'
+  return '{"now":' .. now .. ',"day_end":' .. points.day_end .. ',"spent":' .. points.spent
+    .. (points.back and ',"back":' .. points.back or '') .. ',"events":'
     .. batch:events() .. ',"results":[' .. table.concat(results) .. ']]}'
 end
 

@@ -17,6 +17,7 @@ end
 local function read_points(key, now, settings)
   local points = Points.read(key, now, cjson.decode(settings))
   if not points then return nil, redis.error_reply('CLOCK the store and the gateway are days apart') end
+  points.back = false  -- that is told to a visitor's request
   if not points:cover() then return nil, reply(points, {refused = 'points'}) end
   return points
 end
