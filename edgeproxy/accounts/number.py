@@ -199,12 +199,10 @@ def _read_number(text: str, region: str) -> str | None:
             completed = _whole(_digits(context[1]) + digits, region, True)
             return _e164(completed) if completed is not None else None
         number = _first(run[0], digits, region, international)
-        if (
-            place == 0
-            and (word := _WORD.match(plain, run.end()))
-            and (number is None or word.start(1) == run.end() or not _is_valid(number))
-        ):
-            number = _vanity(plain, run, region, international) or number
+        if place == 0 and (word := _WORD.match(plain, run.end())):
+            goes_on = word.start(1) == run.end()  # in letters, without a blank
+            if number is None or not _is_valid(number) or (goes_on and not _is_open(number.country_code or 0)):
+                number = _vanity(plain, run, region, international) or number
         if number is not None:
             return _e164(number)
         if len(digits) >= _SURELY_LEAST:
@@ -399,21 +397,23 @@ def _vanity(text: str, run: re.Match[str], region: str, international: bool) -> 
         if letters < _LETTERS_LEAST:
             continue
         number = _valid(digits, region, international)
-        if number is not None and (international or _is_dialled_so(digits, number, region)):
+        if number is None:
+            continue
+        # In an open plan nearly all digits are valid. But a call to a place or a mobile begins with a 0 there, which
+        # `365 days` does not.
+        if international or digits.startswith("0") or not _is_open(number.country_code or 0):
+            return number
+        if phonenumbers.number_type(number) not in _PLACES_AND_MOBILES:
             return number
     return None
 
 
-def _is_dialled_so(digits: str, number: PhoneNumber, region: str) -> bool:
-    """Tell whether digits have the trunk prefix that a call to a place or a mobile needs: `365 days` has none.
-
-    That is asked where the plan is open, so that nearly all digits are valid.
-    """
-    metadata = PhoneMetadata.metadata_for_region(region, None)
-    lengths = len(metadata.general_desc.possible_length) if metadata and metadata.general_desc else 0
-    if digits.startswith("0") or lengths < _OPEN_LEAST:
-        return True
-    return phonenumbers.number_type(number) not in _PLACES_AND_MOBILES
+@functools.lru_cache(_PLANS_MOST)
+def _is_open(country_code: int) -> bool:
+    """Tell whether numbers of a country have nearly any length."""
+    region = phonenumbers.region_code_for_country_code(country_code)
+    metadata = PhoneMetadata.metadata_for_region_or_calling_code(country_code, region)
+    return len(metadata.general_desc.possible_length) >= _OPEN_LEAST if metadata and metadata.general_desc else False
 
 
 def _valid(digits: str, region: str, international: bool) -> PhoneNumber | None:

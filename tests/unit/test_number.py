@@ -242,6 +242,7 @@ def test_vanity_letters_are_digits() -> None:
         ("1300 FLOWER", "AU", "+611300356937"),
         ("1-800-FLOWER", "US", None),  # a digit is missing: the whole is no number
         ("365 Tage im Jahr", "DE", None),
+        ("030 901820Uhr", "DE", "+4930901820"),
         ("24h Hotline", "DE", None),
         ("4711 Shop", "DE", None),
     ],
@@ -362,6 +363,8 @@ def test_a_lost_plus_is_found_where_only_that_makes_a_number() -> None:
         ("<b>030</b> <span>15981100</span>", "DE", "+493015981100"),
         ("044/123'45'67", "CH", "+41441234567"),
         ("7012", "NU", "+6837012"),
+        ("+800 1234 5678", "DE", "+80012345678"),
+        ("+870 773 111 632", "DE", "+870773111632"),
     ],
 )
 def test_reading_a_number(text: str, region: str, number: str) -> None:
