@@ -114,6 +114,8 @@ async def test_a_lookup_and_a_call_read_their_number_as_a_page_does(api: Api) ->
             assert (response.status, orjson.loads(await response.read())["number"]) == (200, tracking), written
     async with api.edge.client.get(f"{api.edge.manage}/calls/lookup?number=+493015981151", headers=TOKEN) as response:
         assert (await response.json())["number"] == tracking
+    async with api.edge.client.get(f"{api.edge.manage}/calls/lookup?number=+4612345678", headers=TOKEN) as response:
+        assert (await response.json())["errors"] == ["number: +4612345678 is none of this account's"]
 
 
 async def test_a_call_on_no_number_is_refused_by_the_field_s_name(api: Api) -> None:

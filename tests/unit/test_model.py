@@ -1,6 +1,7 @@
 import pytest
 
-from edgeproxy.model import CLICK_IDS, Origin, read_campaign
+from edgeproxy import account_file
+from edgeproxy.model import CLICK_IDS, Account, Origin, read_campaign
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,11 @@ def test_custom_dimensions_stand_in_for_what_the_url_lacks(name: str) -> None:
 def test_click_ids_keep_their_case_where_a_visit_came_from() -> None:
     origin = Origin.of("https://a/?utm_source=Google&gclid=Cj0K", "", {"MSCLKID": "aB"})
     assert origin == Origin({"utm_source": "google"}, {"gclid": "Cj0K", "msclkid": "aB"}, "", "/")
+
+
+def test_listed_numbers_that_an_earlier_release_kept_in_an_old_form_are_compared_in_the_current_one() -> None:
+    text = "accounts: {x: {secrets: [s], region: BR, pools: {p: {replaces: [11 8123-4567], numbers: [+551130001234]}}}}"
+    config = account_file.parse(text.encode()).accounts["x"].config() | {"token_hashes": []}
+    assert config["pools"]["p"]["replaces"] == ["+5511981234567"]
+    config["pools"]["p"]["replaces"] = ["+551181234567"]
+    assert Account.from_config("x", 1, config).pool_for("+5511981234567", None) == 0

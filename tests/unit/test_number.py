@@ -158,7 +158,8 @@ def test_uris_give_their_user_part_alone() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "sip:198.51.100.24:5060", "sip:gw.example:30901820", "sip:30901820", "sip:alice@198.51.100.240:30901820",
+        "sip:198.51.100.24:5060", "sip:110:030901820@h", "sip:gw.example:30901820", "sip:30901820",
+        "sip:alice@198.51.100.240:30901820",
         "sip:alice;ext=030901820@h", '"030 901820" <sip:anonymous@198.51.100.240>', "alice24@030901820.example",
         "tel:;ext=030901820", "callto:alice?call=030901820", "anonymous;phone-context=+4930901820",
         "198.51.100.240", "198.51.100.240:30901820",
@@ -245,6 +246,8 @@ def test_vanity_letters_are_digits() -> None:
         ("030 901820Uhr", "DE", "+4930901820"),
         ("24h Hotline", "DE", None),
         ("4711 Shop", "DE", None),
+        ("0200079 ext. 12", "FR", None),  # nor is it an extension's
+        ("+447425360 ext. 12", "FR", "+447425360"),
     ],
 )
 def test_words_are_digits_only_where_the_whole_is_a_valid_number(text: str, region: str, number: str | None) -> None:
@@ -453,6 +456,7 @@ TEXTS = st.one_of(
 @settings(max_examples=400, deadline=None)
 @given(TEXTS, st.sampled_from([*REGIONS, ""]))
 @example("+4900301234567", "DE")
+@example("+37588836935895", "BY")
 @example("+7 8 1234567890", "RU")
 @example("0" * 256, "DE")
 def test_what_comes_out_is_possible_and_reads_as_itself(text: str, region: str) -> None:
