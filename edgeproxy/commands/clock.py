@@ -29,7 +29,8 @@ def repair() -> None:
 
 def text_of(future: Future) -> str:
     """How much is from the future, in words."""
-    return f"{future.leases} leases, {future.cooldowns} cooldowns, {future.points} days of points"
+    counts = f"{future.leases} leases, {future.cooldowns} cooldowns, {future.sources} sources"
+    return f"{counts}, {future.points} days of points"
 
 
 async def find(settings: Settings) -> dict[str, Future]:

@@ -28,12 +28,15 @@ class Failures:
         """How many there are."""
         key = keys.failures(ip)
         with self._functions.faults():
-            return int(await self._store.client(key).get(key) or 0)
+            count = int(await self._store.client(key).get(key) or 0)
+            if count:  # what was counted while the store's clock was ahead would last until then
+                await self._store.client(key).pexpire(key, FAILURES_KEPT_MS, lt=True)
+            return count
 
     async def add(self, ip: str) -> None:
         """Count one more."""
         key = keys.failures(ip)
-        await self._functions.transaction(key, [("INCR", key), ("PEXPIRE", key, FAILURES_KEPT_MS, "NX")])
+        await self._functions.transaction(key, [("INCR", key), ("PEXPIRE", key, FAILURES_KEPT_MS, "LT")])
 
 
 class Tokens:

@@ -13,6 +13,7 @@ from edgeproxy.model import Account
 from edgeproxy.store import Store, keys
 from edgeproxy.store.calls import Calls
 from edgeproxy.store.functions import Functions
+from edgeproxy.store.partner import Partner
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +22,11 @@ class Future:
 
     leases: int = 0  # that end later than one that was asked for just now
     cooldowns: int = 0  # that last longer than one that begins now
+    sources: int = 0  # that are over too early, or for too long
     points: int = 0  # 1: those of a day more than a day ahead
 
     def __bool__(self) -> bool:
-        return bool(self.leases or self.cooldowns or self.points)
+        return bool(self.leases or self.cooldowns or self.sources or self.points)
 
 
 class Clock:
@@ -32,28 +34,32 @@ class Clock:
 
     def __init__(self, store: Store, replicas: int | None = None) -> None:
         self._store = store
-        self._calls = Calls(store, replicas)
+        self._calls, self._partner = Calls(store, replicas), Partner(store, replicas)
         self._functions = Functions(store, replicas)
 
     async def find(self, account: Account) -> Future:
         """What of the account is from the future."""
         reply = await self._mend(account, "count")
-        return Future(reply["leases"], reply["cooldowns"], reply["points"])
+        sources = await self._partner.mend(account, count=True)
+        return Future(reply["leases"], reply["cooldowns"], sources, reply["points"])
 
     async def mend(self, account: Account) -> Future:
         """Bring to the present what of the account is from the future, a piece at a time: how much it was.
 
         Leases end after the pool's `idle_ttl`, as if their visitors had just asked; numbers cool down no longer than
-        the account's longest `cooldown`; points of a day to come count as today's.
+        the account's longest `cooldown`; points of a day to come count as today's; of sources see `Partner.mend`.
         """
-        found = Future()
+        sources = await self._partner.mend(account)  # first: numbers that it takes out of the free ones rest longer
+        leases = cooldowns = points = 0
         while True:
             reply = await self._mend(account, "")
-            found = Future(
-                found.leases + reply["leases"], found.cooldowns + reply["cooldowns"], found.points + reply["points"]
+            leases, cooldowns, points = (
+                leases + reply["leases"],
+                cooldowns + reply["cooldowns"],
+                points + reply["points"],
             )
             if not reply["more"]:
-                return found
+                return Future(leases, cooldowns, sources, points)
 
     async def _mend(self, account: Account, how: str) -> dict[str, Any]:
         name = account.name

@@ -258,6 +258,55 @@ local function settle_sources(keys, args)
   return cjson.encode({settled = Sources.of(keys, clock(args[1]), tonumber(args[2])):settle()})
 end
 
+-- What a clock that was ahead has made of a source: nil, if nothing, else the record as it should be. One that was deleted
+-- then was deleted now; one that expired, or was archived, before its time goes on.
+function Sources:mended(before)
+  local expire = moment(before.expire)
+  local archived = before.status == 'archived'
+  if archived then
+    local ready = tonumber(redis.call('ZSCORE', self.free, before.phonenr) or nil)
+    if moment(before.rests_until) <= self.now or not ready or ready <= self.now then return nil end
+  elseif not expire or expire <= self.now then
+    return nil
+  end
+  local after = changed(before, '{}')
+  after.status = 'quarantined'
+  if expire and expire > self.now then
+    after.rests_until = cjson.null
+    after.status = 'active'
+    if after.expire == after.modified then after.expire = whole(self.now) end
+  end
+  self:advance(after)
+  return after
+end
+
+-- ep1_mend_sources: looks at some sources that are over, and brings those that are so too early, or for too long, to the
+-- present.
+--
+-- KEYS  as above. ARGV  [1] now_ms, [2] quarantine in ms, [3] quarantined or archived, [4] how many of these to leave out
+--       [5] "count", to change nothing
+-- Reply, JSON: {"found": how many, "looked": at how many}; 0: none is left
+local function mend_sources(keys, args)
+  local sources = Sources.of(keys, clock(args[1]), tonumber(args[2]))
+  local rank, count = range(keys[2], 'status', args[3])
+  local first = tonumber(args[4])
+  local last = math.min(first + SETTLE_MOST, count) - 1
+  local members = first <= last and redis.call('ZRANGE', keys[2], rank + first, rank + last) or {}
+  local found = 0
+  for _, member in ipairs(members) do
+    local before = read(keys[1], id_of(member))
+    local after = sources:mended(before)
+    if after then
+      found = found + 1
+      if args[5] ~= 'count' then
+        if before.status == 'archived' then redis.call('ZREM', keys[6], before.phonenr) end
+        sources:put(before, after)
+      end
+    end
+  end
+  return cjson.encode({found = found, looked = #members})
+end
+
 local function greeting_fits(greetings, record)
   local id = given(record.vm_greeting_id)
   local greeting = id and read(greetings, id)
@@ -410,6 +459,7 @@ redis.register_function('ep1_create_customer', create_customer)
 redis.register_function('ep1_update_customer', update_customer)
 redis.register_function('ep1_delete_customer', delete_customer)
 redis.register_function('ep1_settle_sources', settle_sources)
+redis.register_function('ep1_mend_sources', mend_sources)
 redis.register_function('ep1_create_source', create_source)
 redis.register_function('ep1_change_source', change_source)
 redis.register_function('ep1_create_greeting', create_greeting)

@@ -348,6 +348,23 @@ class Partner:
         ]:
             pass
 
+    async def mend(self, account: Account, *, count: bool = False) -> int:
+        """Bring sources to the present that a clock which was ahead has ended: how many it were.
+
+        One that was deleted then rests from now on, one that expired before its time goes on, and one whose number was
+        free before its time rests again, unless somebody has taken the number. `count` changes nothing.
+        """
+        names, found = self._source_keys(account.name), 0
+        for status in ("archived", "quarantined"):
+            first, looked = 0, True
+            while looked:
+                how = (self._store.clock(), account.quarantine_ms, status, first, "count" if count else "")
+                reply = await self._functions.read("ep1_mend_sources", names, *how)
+                looked = bool(reply["looked"])
+                found += reply["found"]
+                first += reply["looked"] - (0 if count else reply["found"])
+        return found
+
     async def _change(self, function: str, names: Sequence[str], *arguments: Any) -> Record:
         record: Record = (await self._functions.write(function, names, *arguments))["record"]
         return record

@@ -12,8 +12,10 @@ from edgeproxy.calls import attribution
 from edgeproxy.cli import main
 from edgeproxy.errors import Kind
 from edgeproxy.store import Store, keys
+from edgeproxy.store.access import Failures
 from edgeproxy.store.calls import Calls
 from edgeproxy.store.clock import Clock, Future
+from edgeproxy.store.partner import Partner
 from tests.conftest import Clock as StandingClock
 from tests.conftest import Desk, serving, web_request
 
@@ -34,8 +36,9 @@ async def turn(desk: Desk, seconds: float) -> None:
     desk.store.forget("x")  # it lists the account's midnights by the clock, for days to come
 
 
-async def found(desk: Desk, number: str) -> list[tuple[str, str | None]]:
-    matches = (await attribution.lookup(Calls(desk.store), await desk.account("x"), number, desk.clock.now)).matches
+async def found(desk: Desk, number: str, seconds: float = 0) -> list[tuple[str, str | None]]:
+    at = desk.clock.now + round(seconds * 1000)
+    matches = (await attribution.lookup(Calls(desk.store), await desk.account("x"), number, at)).matches
     return [(match.how, match.session_id) for match in matches]
 
 
@@ -57,6 +60,8 @@ async def test_leases_from_the_future_are_found_and_end_in_their_time(desk: Desk
     assert not await clock.find(account)
     assert await found(desk, ONE) == [("lease", first.session_id)]
     desk.clock.advance(15 * 60)
+    assert await found(desk, ONE, -14 * 60) == [("lease", first.session_id)]
+    assert await found(desk, ONE, -16 * 60) == []
     assert (await desk.ask("x", PAGE)).numbers == [THREE]
     assert (await desk.ask("x", PAGE)).numbers == [TWO]
     desk.clock.advance(15 * 60)
@@ -181,7 +186,7 @@ async def test_check_tells_of_the_future_and_repair_clears_it(store_url: str, mo
 
     code, text = await run("check")
     assert code == 1
-    told = "account x: 1 leases, 0 cooldowns, 1 days of points from the future"
+    told = "account x: 1 leases, 0 cooldowns, 0 sources, 1 days of points from the future"
     assert f"{told} (edgeproxy clock repair)" in text
     code, text = await run("clock", "repair")
     assert code == 0
@@ -189,3 +194,70 @@ async def test_check_tells_of_the_future_and_repair_clears_it(store_url: str, mo
     assert (await run("clock", "repair"))[1].endswith("nothing is from the future\n")
     code, text = await run("check")
     assert "from the future" not in text
+
+
+class Sources:
+    """An account with three numbers that are in no pool, and sources of them."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk, self.partner = desk, Partner(desk.store, None)
+
+    async def open(self) -> None:
+        await self.desk.load(
+            f"accounts: {{x: {{secrets: [s], region: DE, numbers: [{ONE}..{THREE}], quarantine: 60d, pools: "
+            "{p: {replaces: all, numbers: [+493015981161]}}}}"
+        )
+        self.account = await self.desk.account("x")
+        self.customer = str((await self.partner.create_customer(self.account, {"name": "a"}))["customer_id"])
+
+    async def make(self, number: str, expires_s: float | None = None) -> str:
+        expire = None if expires_s is None else str(self.desk.clock.now + round(expires_s * 1000))
+        fields = {"customer_id": self.customer, "name": "s", "timestamp": None, "destnr": PAGE, "expire": expire}
+        return str((await self.partner.create_source(self.account, fields, number))["source_id"])
+
+    async def status(self, source: str) -> str | None:
+        await self.partner.settle(self.account)
+        record = await self.partner.get(self.account, "sources", source)
+        assert record is not None
+        return record["status"]
+
+
+@pytest.mark.parametrize("ahead_s", [10 * DAY_S, 100 * DAY_S], ids=["quarantined", "archived"])
+async def test_sources_that_a_wrong_clock_ended_go_on_or_rest_from_now(desk: Desk, ahead_s: int) -> None:
+    sources = Sources(desk)
+    await sources.open()
+    expiring, resting = await sources.make(ONE, 5 * DAY_S), await sources.make(TWO, 60)
+    desk.clock.advance(120)
+    assert await sources.status(resting) == "quarantined"
+    desk.clock.advance(7 * DAY_S)
+    deleted = await sources.make(THREE)
+    await sources.partner.change_source(sources.account, deleted, "delete", {})
+    ended = "quarantined" if ahead_s == 10 * DAY_S else "archived"
+    desk.clock.advance(ahead_s - 7 * DAY_S)
+    assert {await sources.status(source) for source in (expiring, resting, deleted)} == {ended}
+    desk.clock.advance(-ahead_s)
+    clock, late = Clock(desk.store), 2 if ended == "quarantined" else 3
+    assert (await clock.find(sources.account)).sources == late
+    assert (await clock.mend(sources.account)).sources == late
+    assert not await clock.find(sources.account)
+    assert [await sources.status(source) for source in (expiring, resting, deleted)] == [
+        "active", "quarantined", "quarantined"
+    ]  # fmt: skip
+    assert sorted((await desk.redis.hgetall(keys.numbers("x"))).values()) == sorted(
+        ["pool:p", f"source:{expiring}", f"quarantined:{resting}", f"quarantined:{deleted}"]
+    )
+    assert await desk.redis.zcard(keys.free("x")) == 0
+    desk.clock.advance(60 * DAY_S)
+    assert await sources.status(deleted) == "archived"
+
+
+async def test_failures_that_were_counted_in_the_future_do_not_shut_out_for_as_long(desk: Desk) -> None:
+    failures = Failures(desk.store)
+    await failures.add("192.0.2.1")
+    key = keys.failures("192.0.2.1")
+    await desk.redis.pexpire(key, 30_000)
+    await failures.add("192.0.2.1")
+    assert 0 < await desk.redis.pttl(key) <= 30_000  # it counts from the first on
+    await desk.redis.pexpire(key, 10 * DAY_S * 1000)  # what is left of a clock that was ten days ahead
+    assert await failures.of("192.0.2.1") == 2
+    assert 0 < await desk.redis.pttl(key) <= 60_000
