@@ -23,10 +23,11 @@ import phonenumbers
 import pytest
 
 from edgeproxy import demo
+from edgeproxy.accounts import display, number
 from edgeproxy.calls import handler as calls
 from edgeproxy.partner import resources
 from edgeproxy.partner.resources import OPERATIONS, SOUND_MOST, Operation
-from edgeproxy.resolve import signature, wire
+from edgeproxy.resolve import handler, signature, wire
 from edgeproxy.static import handler as static
 from edgeproxy.static import wire as static_wire
 from edgeproxy.store.partner import Partner
@@ -35,7 +36,12 @@ from tests.http.test_partner import authorization
 from tests.servers import configured
 
 HELD_MOST_S = 0.020
-TRIES = 3  # a machine may be noisy, and what a request costs comes again
+TRIES = 3  # a machine may be noisy, and what a request costs comes again,
+# also by the second try, as what the first made a worker remember is forgotten.
+REMEMBERED = (
+    number._read_short, number._read_long, number.is_valid, display._show_remembered, display._formatted_by_library,
+    handler.crawler_mark,
+)  # fmt: skip
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 TOKEN = {"Access-Token": "demo-token", "SiteId": "1001"}
@@ -46,6 +52,12 @@ FULL = """
     points: {daily: 1000000}
     pools:
       all: {replaces: all, numbers: [+493015981301..+493015981390]}
+  us:
+    secrets: [full-key]
+    region: US
+    points: {daily: 1000000}
+    pools:
+      all: {replaces: all, numbers: [+12015550100..+12015550190]}
 """
 CUSTOMS = "custom_fields: {customers: [custom_1, custom_2], sources: [custom_1]}"
 _TWENTY = "[" + ", ".join(f"custom_{i}" for i in range(1, 21)) + "]"
@@ -108,6 +120,8 @@ class Desktop:
         """Send a request that must not hold the loop for too long; its status."""
         held = []
         for _ in range(TRIES):
+            for remembered in REMEMBERED:
+                remembered.cache_clear()
             status, worst_s = await self.send(*request)
             assert status != 500, what
             held.append(worst_s)
@@ -243,31 +257,15 @@ async def test_pages_of_numbers_of_all_countries(desktop: Desktop) -> None:
 
 
 async def test_pages_of_texts_that_are_slow_to_read(desktop: Desktop) -> None:
-    pieces = [
-        "1-800-FLOWERS ",
-        "&#43;",
-        "<b>",
-        "(0)",
-        "-",
-        "/",
-        "030/",
-        "0049",
-        "ext. 1",
-        "\n",
-        "[",
-        "2026-11-26 ",
-        "٣",
-        "12 ",
-    ]
     rnd = random.Random(2)
-    for length in (24, 40, 64, 250):
-        for _ in range(4):
-            few = rnd.sample(pieces, 3)
-            texts = ["".join(f"{rnd.choice(few)}{rnd.randrange(10)}" for _ in range(125))[:length] for _ in range(50)]
-            request = web_request(advId="full", numbers=texts, parameters={}, fullUrl="x")
-            raw = orjson.dumps(request)[:16_384]
+    for pieces in (["(0)", "["], ["-", "1-800-FLOWERS "], ["12 ", "[", "0"], ["&nbsp;", "<b>", "1"], ["030/", "0049"]):
+        for length, account in itertools.product((40, 250), ("full", "us")):
+            texts = [
+                "".join(f"{rnd.choice(pieces)}{rnd.randrange(10)}" for _ in range(125))[:length] for _ in range(50)
+            ]
+            raw = orjson.dumps(web_request(advId=account, numbers=texts, parameters={}, fullUrl="x"))
             headers = {"X-SIGN": signature.sign(raw, b"full-key"), "X-HTTP-STATUSES": "1"}
-            assert await desktop.holds(f"{few}", "POST", "/api", raw, headers) in (200, 400)
+            assert await desktop.holds(f"{pieces}", "POST", "/api", raw, headers) == 200
 
 
 async def test_user_agents(desktop: Desktop) -> None:
@@ -403,3 +401,27 @@ async def target_of(desktop: Desktop, piece: str) -> None:
     ):  # fmt: skip
         headers = TOKEN if target.startswith(("/calls", static.PATH)) else {}
         await desktop.holds(f"{method} {piece}", method, target, b"", headers)
+
+
+async def test_many_numbers_are_read_in_several_turns_of_the_loop(
+    desktop: Desktop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = number.read_number
+
+    def slow(text: str, region: str) -> str | None:
+        if text not in known:
+            known.add(text)
+            end = time.thread_time() + 0.001
+            while time.thread_time() < end:
+                pass
+        return read(text, region)
+
+    known: set[str] = set()
+    monkeypatch.setattr("edgeproxy.resolve.handler.read_number", slow)
+    for seed in range(3):
+        known.clear()
+        raw = orjson.dumps(web_request(numbers=other_numbers(50, seed)))
+        headers = {"X-SIGN": signature.sign(raw, b"freespee"), "X-HTTP-STATUSES": "1"}
+        status, held_s = await desktop.send("POST", "/api", raw, headers)
+        assert status == 200
+        assert held_s < 0.04  # of the 50 ms that all of them take
