@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import cast
+from typing import Any, cast
 
 import orjson
 from aiohttp import hdrs, http_parser, web
@@ -19,6 +19,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 from redis.exceptions import RedisError
+from yarl import URL
 
 from edgeproxy import docs, openapi, telemetry
 from edgeproxy.accounts import number
@@ -36,6 +37,7 @@ from edgeproxy.store.clock import Clock, Future
 from edgeproxy.store.pools import Pools
 from edgeproxy.store.sealing import Seal
 from edgeproxy.store.servers import end
+from edgeproxy.target import resource
 from edgeproxy.telemetry import Board, Counts
 
 _log = logging.getLogger(__name__)
@@ -181,20 +183,22 @@ class Gateway:
         number.prepare()
         self._handler = Handler(self._store, self._settings, self._counts)
         # A request on the edge port goes to its handler without routing; see benchmarks/README.md for what that saves.
-        paths = _Edge(self._handler, self._counts, self._draining)
+        paths = _Edge(self._handler, self._settings.path_prefix, self._counts, self._draining)
         edge = web.Server(
             cast("Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]", paths),  # an Answer will do
             request_factory=_small_request,
         )
         manage = web.AppRunner(self._manage_app())
         await manage.setup()
+        manage_server = cast("web.Server", manage.server)
+        manage_server.request_factory = _naming_resources(manage_server.request_factory, self._settings.path_prefix)
         most = places(self._settings)
         port = functools.partial(Port, settings=self._settings, most=most, counts=self._counts, logger=_http_log)
         loop = asyncio.get_running_loop()
         edge_listener = await loop.create_server(port(edge, lingering_time=_LINGER_S), sock=self._edge)
         tls = self._settings.manage_tls()
         manage_listener = await loop.create_server(
-            port(cast("web.Server", manage.server)),
+            port(manage_server),
             sock=self._manage,
             ssl=tls,
             ssl_handshake_timeout=self._settings.header_s if tls else None,
@@ -271,8 +275,9 @@ class Gateway:
 class _Edge:
     """The edge port's paths."""
 
-    def __init__(self, handler: Handler, counts: Counts, draining: asyncio.Event) -> None:
+    def __init__(self, handler: Handler, prefix: str, counts: Counts, draining: asyncio.Event) -> None:
         self._handle = handler.handle
+        self._prefix = prefix
         self._counts = counts
         self._draining = draining
         self._in_flight = 0
@@ -288,6 +293,8 @@ class _Edge:
         self._in_flight += 1
         try:
             path = request.raw_path
+            if path != "/api" and not path.startswith("/api?"):
+                path = resource(path, self._prefix)
             if (path == "/api" or path.startswith("/api?")) and request.method == hdrs.METH_POST:
                 try:
                     response: web.StreamResponse | Answer = await self._handle(request)
@@ -295,7 +302,7 @@ class _Edge:
                     refusal.headers[hdrs.CACHE_CONTROL] = "no-store"  # as `Answer` has
                     raise
             else:
-                response = self._other(request)
+                response = self._other(path.partition("?")[0], request.method)
         finally:
             self._in_flight -= 1
             if not self._in_flight:
@@ -304,15 +311,27 @@ class _Edge:
             response.force_close()
         return response
 
-    def _other(self, request: web.BaseRequest) -> web.Response:
-        path = request.raw_path.partition("?")[0]
+    def _other(self, path: str, method: str) -> web.Response:
         if path == "/api":
             return _plain(405, "405: Method Not Allowed", {hdrs.ALLOW: hdrs.METH_POST})
         if path in ("/healthz", "/readyz"):
-            if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
+            if method not in (hdrs.METH_GET, hdrs.METH_HEAD):
                 return _plain(405, "405: Method Not Allowed", {hdrs.ALLOW: "GET, HEAD"})
             return _healthz() if path == "/healthz" else _readyz(self._counts)
         return _plain(404, "404: Not Found")
+
+
+def _naming_resources(make: Callable[..., web.BaseRequest], prefix: str) -> Callable[..., web.BaseRequest]:
+    """A request factory whose requests name their resources in one way, whatever way clients and proxies have."""
+
+    def named(message: RawRequestMessage, *more: Any) -> web.BaseRequest:
+        target = resource(message.path, prefix)
+        if target != message.path:
+            path, _, query = target.partition("#")[0].partition("?")
+            message = message._replace(path=target, url=URL.build(path=path, query_string=query, encoded=True))
+        return make(message, *more)
+
+    return named
 
 
 def _small_request(

@@ -126,6 +126,11 @@ class Settings(BaseSettings):
     api_version: str = Field(
         "2.4.9", pattern=r"^[0-9]+(\.[0-9]+)*$", description="version in the paths of the partner API"
     )
+    path_prefix: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="path before all paths, such as `/tracking`, which a proxy strips",
+    )
     bad_logins_per_minute: int = Field(
         20,
         ge=1,

@@ -19,6 +19,7 @@ LEVELS = {
     "edgeproxy.accounts": 0,
     "edgeproxy.model": 0.25,
     "edgeproxy.moments": 0,
+    "edgeproxy.target": 0,
     "edgeproxy.account_file": 0.5,
     "edgeproxy.telemetry": 1,
     "edgeproxy.client_ip": 1,

@@ -29,6 +29,7 @@ from edgeproxy.settings import Settings
 from edgeproxy.store import Store
 from edgeproxy.store.functions import NotDurableError, UncertainError
 from edgeproxy.store.partner import Partner
+from edgeproxy.target import resource
 from edgeproxy.telemetry import Counts
 
 FIELDS_MOST = 200
@@ -158,7 +159,7 @@ class PartnerAPI:
         nonces = await self._known_nonces(credentials.nonce)
         if not nonces.is_good(credentials.nonce, now) or int(credentials.count, 16) > digest.COUNT_MOST:
             raise _Unauthorized(stale=True)
-        if credentials.uri != request.raw_path:
+        if resource(credentials.uri, self._settings.path_prefix) != request.raw_path:
             raise Refusal(400, "the uri of the Authorization header is another one than the request's")
         async with self._turns.setdefault(ip, asyncio.Lock()):  # so that guesses at once are counted one by one
             account = await self._account_of(request, credentials, ip)

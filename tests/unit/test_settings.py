@@ -81,7 +81,7 @@ def test_the_readme_describes_every_setting_and_no_other() -> None:
     for name, field in Settings.model_fields.items():
         if name == "data_dir":
             default = "`~/.local/share/edgeproxy`"
-        elif field.default in (None, []):
+        elif field.default in (None, [], ""):
             default = "–"
         else:
             default = f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
