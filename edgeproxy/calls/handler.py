@@ -429,6 +429,8 @@ def _attributed(account: Account, found: Found, route: Route, at_ms: int) -> dic
         "source_name": source.get("name"),
         "source_media": source.get("media"),
         "source_class": source.get("class"),
+        "expire": expire,
+        "campaign_id": source.get("campaign_id"),
         "session_id": match.session_id if sure else None,
         "tracking_id": visit.tracking_id if visit else None,
         "certainty": found.certainty,

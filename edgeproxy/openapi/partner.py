@@ -39,6 +39,7 @@ TAGS = {
     "sources": "Static tracking numbers that belong to customers (CONTRACT §3).",
     "voicemail_greetings": "What callers hear who reach a voicemail (CONTRACT §3).",
     "cdrs": "Call records (CONTRACT §3).",
+    "recordings": "Recordings of calls: this gateway makes none, and answers clients that look for them.",
     "miscellaneous": "Whether the API answers (CONTRACT §3).",
 }
 SECURITY: Tree = {
@@ -54,15 +55,23 @@ _MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$"
 
 # What the partner API's fields mean, in requests and in answers.
 _MEANINGS = {
+    "address_city": "of the customer's address: the city",
+    "address_country": "of the customer's address: the country",
+    "address_state": "of the customer's address: the state or region",
+    "address_street": "of the customer's address: street and house number",
+    "address_zip": "of the customer's address: the postal code",
     "alt_numbers": "further numbers of the source",
     "answered": "`1`: the call was answered",
     "anum": "the caller's number, its last three digits as `xxx`; `anonymous` if it is withheld; null if none is known",
     "anum_md5": "a salted hash of the caller's number, the same for all its calls to this account; null without one",
+    "anum_ndc_name": "the region of the caller's number; not known here",
     "bnum": "the tracking number that was called",
     "campaign_id": "the partner's campaign",
     "cdr_id": "the call record's id",
     "class": "the source's class",
+    "cli_id": "not known here",
     "cnum": "the destination that the call was put through to",
+    "commission": "not known here",
     "corporateid": "the customer's company number",
     "created": "when the source was made",
     "customer_id": "the customer's id",
@@ -75,6 +84,7 @@ _MEANINGS = {
     "duration_adjusted": "the call's length after adjustment, in seconds",
     "email": "an e-mail address",
     "expire": "when the source ends",
+    "expired": "`1`: the recording is kept no more",
     "extended": "`1`: show also customer, source, session, first touch and last page of each call",
     "fbclid": "Meta's click id of the first page",
     "first_at": "when the visit's first page was",
@@ -96,12 +106,18 @@ _MEANINGS = {
     "name": "a name for people",
     "newest_first": "`1`: the last call first",
     "notify_on_missed_call": "`1`: missed calls are told by e-mail or text message",
+    "order_id": "not known here",
     "page": "the page, from 0",
     "parameters": "the custom dimensions of all pages, the latest of each name, a JSON object",
     "pagesize": "records on a page",
+    "partner_campaign_id": "not known here",
+    "partner_publisher_id": "not known here",
     "phonenr": "the tracking number",
+    "pricing_model_id": "not known here",
+    "publisher_id": "not known here",
     "quarantined": "`1`: the source was in quarantine when the call came",
     "receive_monthly_report": "kept for the partner; decides nothing here",
+    "recording_id": "the recording's id",
     "reserve_number": "`1`: the number is kept for later and serves no calls yet",
     "session_id": "the visitor's session, where the number was leased to one",
     "smsnumber": "where text messages go",
@@ -112,7 +128,8 @@ _MEANINGS = {
     "source_name": "the source's name",
     "start": "when the call began",
     "status": "where the source stands in its life",
-    "timestamp": "of a source: when it begins to serve; of a greeting: when it was last changed",
+    "timestamp": "of a source: when it begins to serve; of a greeting: when it was last changed; of a recording: when "
+    "it was made",
     "to_date": "calls that began no later",
     "tracking_id": "the partner's id of the visitor, where there is one",
     "ttclid": "TikTok's click id of the first page",
@@ -166,6 +183,7 @@ _RECORDS = {
     "sources": ("Source", "source"),
     "voicemail_greetings": ("VoicemailGreeting", "voicemail_greeting"),
     "cdrs": ("CallRecord", "cdr"),
+    "recordings": ("Recording", "recording"),
 }
 _XML_ITEMS = {"alt_numbers": "alt_number", "used_by": "source_id"}
 _MOMENTS = ("timestamp", "expire", "created", "modified", "start", "first_at", "last_at")
@@ -379,7 +397,9 @@ def _taken(operation: Operation, *, as_form: bool) -> Tree:
             if not as_form:
                 rules["type"] = [rules["type"], "null"]
         elif rules["type"] == "array" and as_form:
-            told.append(f"comma separated, at most {rules['maxItems']}")
+            told.append(
+                f"comma separated, at most {rules['maxItems']}; or `{name}[]=…`, `{name}[0]=…`, or several times"
+            )
             each = f"[^,]{{0,{rules['items']['maxLength']}}}"
             rules = {"type": "string", "pattern": f"^{each}(,{each}){{0,{rules['maxItems'] - 1}}}$"}
             example, default = ",".join(example or ()), None

@@ -53,6 +53,7 @@ _BLOCKED_MOST = 8192  # client IPs that a worker remembers as blocked
 _KEY_AGAIN_S = 1  # between readings of the nonces' key for the sake of nonces that it did not sign
 _NO_ONE = {"SHA-256": secrets.token_hex(32), "MD5": secrets.token_hex(16)}  # the HA1s of users that there are not
 _MANY = 100  # records, from which on their rendering leaves the loop alone
+_PLACE = re.compile(r"(\[[0-9]{0,6}\])?")  # behind a list's name, of one of its items
 _FIELD_SHOWN = 64  # characters of a field's name that an error repeats
 
 
@@ -376,7 +377,9 @@ def _read(
         raise Refusal(415, str(coding)) from None
     except json_body.MalformedError as malformed:
         raise Refusal(400, str(malformed)) from None
-    return _check(operation, _merge(query, _body_fields(content, body.kind), ids.items()), account)
+    sent = (query, _body_fields(content, body.kind))
+    fields = _merge(*(_gather(pairs, operation.lists) for pairs in sent), ids.items())
+    return _check(operation, fields, account)
 
 
 def _body_fields(content: bytes, kind: str) -> list[tuple[str, Any]]:
@@ -417,6 +420,31 @@ def _as_text(value: Any) -> Any:
     if isinstance(value, list) and len(value) <= FIELDS_MOST:  # a longer one is none of ours
         return [str(item) if isinstance(item, int | float) else item for item in value]
     return value
+
+
+def _gather(pairs: list[tuple[str, Any]], lists: frozenset[str]) -> list[tuple[str, Any]]:
+    """The pairs, with each list as one value.
+
+    PHP's forms write lists as `a[]=1&a[]=2` or `a[0]=1&a[1]=2`, and its JSON as an object where a number is left out;
+    Python's forms as `a=1&a=2`. All of it may be comma separated too.
+    """
+    gathered: dict[str, Any] = {}
+    rest, places = [], set()
+    for name, value in pairs:
+        of = name.partition("[")[0]
+        if of not in lists or not _PLACE.fullmatch(name, len(of)):
+            rest.append((name, value))
+        elif isinstance(value, dict) and all(key.isdecimal() for key in value):
+            rest.append((name, list(value.values())))
+        elif not isinstance(value, str):
+            rest.append((name, value))
+        elif name in places:
+            raise Refusal(400, f"{_shown(name)}: stands there twice")
+        else:
+            if not name.endswith(("[]", of)):
+                places.add(name)
+            gathered[of] = f"{gathered[of]},{value}" if of in gathered else value
+    return [*rest, *gathered.items()]
 
 
 def _merge(*sources: Iterable[tuple[str, Any]]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ _ITEMS = {
     "sources": "source",
     "voicemail_greetings": "voicemail_greeting",
     "cdrs": "cdr",
+    "recordings": "recording",
     "errors": "error",
     "alt_numbers": "alt_number",
     "used_by": "source_id",

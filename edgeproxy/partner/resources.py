@@ -37,17 +37,22 @@ _PARTS_MOST = 100  # of a list that is written as a text, the empty ones among t
 _ALL = 1000  # records of a customer's greetings and of their sources
 
 # What records show, in this order.
+ADDRESS = ("address_street", "address_zip", "address_city", "address_state", "address_country")
 CUSTOMER = ("customer_id", "name", "custnr", "corporateid", "email", "uuid", "dncs_class_name",
-            "receive_monthly_report", "freespee_caller_id")  # fmt: skip
+            "receive_monthly_report", "freespee_caller_id", *ADDRESS)  # fmt: skip
 SOURCE = ("source_id", "name", "email", "smsnumber", "media", "customer_id", "phonenr", "destnr", "timestamp",
           "expire", "created", "modified", "class", "status", "vm_greeting_id", "notify_on_missed_call",
           "vm_divert_all", "vm_divert_busy", "vm_divert_noanswer", "alt_numbers", "campaign_id",
           "reserve_number")  # fmt: skip
 GREETING = ("vm_greeting_id", "customer_id", "name", "timestamp", "datalength", "locked", "used_by", "sounddata")
 CDR = ("cdr_id", "start", "duration", "duration_adjusted", "anum", "anum_md5", "bnum", "cnum", "customer_id",
-       "source_id", "custnr", "answered", "quarantined")  # fmt: skip
-CDR_EXTENDED = ("customer_name", "source_name", "source_media", "source_class", "session_id", "tracking_id",
+       "source_id", "custnr", "answered", "quarantined", "anum_ndc_name")  # fmt: skip
+# What public clients read and nobody here knows is always null.
+CDR_EXTENDED = ("customer_name", "source_name", "source_media", "source_class", "session_id", "tracking_id", "class",
+                "expire", "campaign_id", "publisher_id", "partner_publisher_id", "partner_campaign_id",
+                "pricing_model_id", "commission", "cli_id", "order_id", "recording_id",
                 *visits.FIELDS)  # fmt: skip
+RECORDING = ("recording_id", "customer_id", "source_id", "cdr_id", "timestamp", "expired", "sounddata")
 LISTS = ("alt_numbers", "used_by")  # the fields that are lists of texts
 NUMBERS = ("phonenr", "destnr", "smsnumber", "alt_numbers")  # the fields that hold phone numbers
 _MOMENTS = ("timestamp", "expire", "created", "modified", "start", "first_at", "last_at")
@@ -265,6 +270,11 @@ class CustomerTexts(CustomFields):
     dncs_class_name: Text60 = ""
     receive_monthly_report: Annotated[str, StringConstraints(pattern=r"^[012]$")] = "0"
     freespee_caller_id: Flag = "0"
+    address_street: Annotated[Text150 | None, _Nullable] = None
+    address_zip: Annotated[Text40 | None, _Nullable] = None
+    address_city: Annotated[Text60 | None, _Nullable] = None
+    address_state: Annotated[Text60 | None, _Nullable] = None
+    address_country: Annotated[Text60 | None, _Nullable] = None
 
 
 class NewCustomer(CustomerTexts):
@@ -576,6 +586,10 @@ class CdrQuery(Paged):
     extended: Flag = "0"
 
 
+def _show_cdr(record: Record, fields: Iterable[str]) -> Tree:
+    return _show(record | {"class": record.get("source_class")}, fields)
+
+
 async def _list_cdrs(partner: Partner, account: Account, fields: CdrQuery) -> Tree:
     shown = (*CDR, *CDR_EXTENDED) if fields.extended == "1" else CDR
     filters = {
@@ -585,7 +599,7 @@ async def _list_cdrs(partner: Partner, account: Account, fields: CdrQuery) -> Tr
         record = await partner.cdr(account, fields.cdr_id)
         if record is None or any(record.get(name) != value for name, value in filters.items()):
             raise Refusal(404, f"cdr {fields.cdr_id}: not found")
-        return {"cdrs": [_show(record, shown)]}
+        return {"cdrs": [_show_cdr(record, shown)]}
     skip, most = fields.place()
     found = await partner.cdrs(
         account,
@@ -596,7 +610,28 @@ async def _list_cdrs(partner: Partner, account: Account, fields: CdrQuery) -> Tr
         most=most,
         newest_first=fields.newest_first == "1",
     )
-    return _page(fields, "cdrs", found, [_show(record, shown) for record in found.records])
+    return _page(fields, "cdrs", found, [_show_cdr(record, shown) for record in found.records])
+
+
+# Recordings -----------------------------------------------------------------------------------------------------------
+
+
+class RecordingQuery(Paged):
+    """Which recordings of calls. This gateway makes none; clients that look for them go on."""
+
+    recording_id: Id | None = None
+    customer_id: Id | None = None
+    source_id: Id | None = None
+    custnr: CustNr | None = None
+    cdr_id: Id | None = None
+    from_date: Moment | None = None
+    to_date: End | None = None
+
+
+async def _list_recordings(partner: Partner, account: Account, fields: RecordingQuery) -> Tree:
+    if fields.recording_id is not None:
+        raise Refusal(404, f"recording {fields.recording_id}: not found")
+    return _page(fields, "recordings", Found(0, []), [])
 
 
 # The API --------------------------------------------------------------------------------------------------------------
@@ -629,6 +664,11 @@ class Operation:
     def body_most(self) -> int:
         """Bytes that its body may have."""
         return BODY_MOST if "sounddata" in self.fields.model_fields else SMALL_BODY_MOST
+
+    @property
+    def lists(self) -> frozenset[str]:
+        """The fields that are lists of texts."""
+        return frozenset(name for name in LISTS if name in self.fields.model_fields)
 
     @property
     def id_field(self) -> str:
@@ -673,5 +713,9 @@ OPERATIONS = (
     Operation(
         "GET", ("statistics/cdrs", "statistics/cdrs/{cdr_id}"), CdrQuery, _list_cdrs,
         "List call records, or read one", ("cdrs", (*CDR, *CDR_EXTENDED)),
+    ),
+    Operation(
+        "GET", ("recordings", "recordings/{recording_id}"), RecordingQuery, _list_recordings,
+        "List recordings of calls: none", ("recordings", RECORDING),
     ),
 )  # fmt: skip

@@ -37,6 +37,7 @@ SAMPLE_CUSTOMER = [
     "customer_id", "name", "custnr", "corporateid", "email", "uuid", "dncs_class_name", "receive_monthly_report",
     "freespee_caller_id",
 ]  # fmt: skip
+ADDRESS = ["address_street", "address_zip", "address_city", "address_state", "address_country"]
 SAMPLE_SOURCE = [
     "source_id", "name", "email", "smsnumber", "media", "customer_id", "phonenr", "destnr", "timestamp", "expire",
     "created", "modified", "class", "status", "vm_greeting_id", "notify_on_missed_call", "vm_divert_all",
@@ -503,7 +504,7 @@ async def test_customers(api: Api) -> None:
     tree = await api.good("POST", "customers", {"name": "DailyLoans", "custnr": "1412"})
     (customer,) = tree["customers"]
     assert list(tree) == ["customers"]
-    assert list(customer) == [*SAMPLE_CUSTOMER, "custom_1", "custom_2"]
+    assert list(customer) == [*SAMPLE_CUSTOMER, *ADDRESS, "custom_1", "custom_2"]
     assert (customer["corporateid"], customer["receive_monthly_report"], customer["custom_1"]) == ("", "0", None)
     one = f"customers/{customer['customer_id']}"
     assert (await api.good("GET", one))["customers"] == [customer]
@@ -705,6 +706,107 @@ async def test_call_records(api: Api) -> None:
     exactly = await api.good("GET", f"statistics/cdrs?from_date={start}&to_date={start}")
     assert [found["cdr_id"] for found in exactly["cdrs"]] == ["5"]
     assert (await api.good("GET", "statistics/cdrs?custnr=123"))["total"] == 10
+
+
+# What the public clients of this API read of a call with `extended`.
+READ_OF_A_CALL = [
+    "cdr_id", "start", "duration", "duration_adjusted", "anum", "anum_md5", "bnum", "cnum", "customer_id", "source_id",
+    "custnr", "answered", "quarantined", "anum_ndc_name",
+]  # fmt: skip
+READ_OF_AN_EXTENDED_CALL = [
+    "expire", "source_name", "source_media", "class", "publisher_id", "partner_publisher_id", "campaign_id",
+    "partner_campaign_id", "pricing_model_id", "commission", "cli_id", "order_id", "recording_id",
+]  # fmt: skip
+
+
+async def test_a_call_record_has_what_public_clients_read(api: Api, desk: Desk) -> None:
+    (bare,) = (await api.good("GET", "statistics/cdrs/5"))["cdrs"]
+    assert list(bare) == READ_OF_A_CALL
+    assert bare["anum_ndc_name"] is None
+    (whole,) = (await api.good("GET", "statistics/cdrs/5?extended=1"))["cdrs"]
+    assert whole.keys() >= {*READ_OF_A_CALL, *READ_OF_AN_EXTENDED_CALL}
+    assert (whole["class"], whole["source_name"]) == ("0", "AdWords")
+    assert [whole[name] for name in ("recording_id", "commission", "expire")] == [None] * 3
+
+    form = {"customer_id": "1", "name": "s", "expire": "2099-01-31", "campaign_id": "spring", "class": "3"}
+    (source,) = (await api.good("POST", "sources", form))["sources"]
+    for event in ("started", "ended"):
+        sent = {"call_id": "c", "event": event, "number": source["phonenr"]}
+        async with api.edge.client.post(
+            api.edge.manage + "/calls", json=sent, headers={"Access-Token": "demo-token"}
+        ) as response:
+            assert response.status == 200
+    query = f"statistics/cdrs?extended=1&source_id={source['source_id']}"
+    (call,) = (await api.good("GET", query))["cdrs"]
+    assert (call["expire"], call["campaign_id"], call["class"]) == ("2099-01-31 00:00:00", "spring", "3")
+
+
+async def test_a_customer_s_address_is_null_until_it_is_told(api: Api) -> None:
+    (customer,) = (await api.good("GET", "customers/1"))["customers"]
+    assert [customer[name] for name in ADDRESS] == [None] * 5
+    address = dict(zip(ADDRESS, ("Hauptstraße 1", "10827", "Berlin", "BE", "DE"), strict=True))
+    (changed,) = (await api.good("PUT", "customers/1", address))["customers"]
+    assert changed == customer | address
+    (emptied,) = (await api.good("PUT", "customers/1", {"address_city": ""}))["customers"]
+    assert emptied["address_city"] is None
+    assert await api.call("PUT", "customers/1", {"address_zip": "1" * 41}) == (
+        400, {"errors": ["address_zip: has more than 40 characters"]},
+    )  # fmt: skip
+
+
+async def test_there_are_no_recordings(api: Api) -> None:
+    empty = {"total": 0, "page": 0, "pagesize": 1000, "numpages": 0, "recordings": []}
+    assert await api.good("GET", "recordings") == empty
+    assert await api.good("GET", "recordings?customer_id=1&from_date=2026-01-01&pagesize=1000") == empty
+    for target in ("recordings/1", "recordings?recording_id=1"):
+        assert await api.call("GET", target) == (404, {"errors": ["recording 1: not found"]})
+    assert (await api.call("GET", "recordings?colour=red"))[0] == 400
+    assert (await api.call("DELETE", "recordings/1"))[0] == 405
+    async with api.client.get(api.url("recordings.xml")) as response:
+        root = ET.fromstring(await response.text())
+    assert (root.tag, root.attrib["total"], len(root)) == ("recordings", "0", 0)
+
+
+NUMBERS = ["+49301235", "+442079460000"]
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        ("alt_numbers=0301235,%2B442079460000", FORM),
+        ("alt_numbers=0301235&alt_numbers=%2B442079460000", FORM),  # Python's requests
+        ("alt_numbers[]=0301235&alt_numbers[]=%2B442079460000", FORM),
+        ("alt_numbers%5B0%5D=0301235&alt_numbers%5B1%5D=%2B442079460000", FORM),  # PHP's http_build_query
+        ("alt_numbers%5B3%5D=0301235,%2B442079460000&alt_numbers%5B7%5D=", FORM),
+        (b'{"alt_numbers":["0301235","+442079460000"]}', JSON),
+        (b'{"alt_numbers":"0301235,+442079460000"}', JSON),
+        (b'{"alt_numbers":{"0":"0301235","2":"+442079460000"}}', JSON),  # PHP's json_encode, one left out
+    ],
+)
+async def test_a_list_is_taken_as_clients_write_it(api: Api, body: Any, headers: dict[str, str]) -> None:
+    (source,) = (await api.good("PUT", "sources/643967", body, headers))["sources"]
+    assert source["alt_numbers"] == NUMBERS
+    for empty, of in (("alt_numbers[]=", FORM), ("alt_numbers=", FORM), (b'{"alt_numbers":[]}', JSON)):
+        assert (await api.good("PUT", "sources/643967", empty, of))["sources"][0]["alt_numbers"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "error"),
+    [
+        ("alt_numbers[0]=0301235&alt_numbers[0]=0301236", FORM, "alt_numbers[0]: stands there twice"),
+        ("alt_numbers[a]=0301235", FORM, "alt_numbers[a]: there is no such field"),
+        ("alt_numbers[0][1]=0301235", FORM, "alt_numbers[0][1]: there is no such field"),
+        ("name[]=x", FORM, "name[]: there is no such field"),
+        ("name=x&name=y", FORM, "name: stands there twice"),
+        ("&".join(f"alt_numbers[]=030123{n}" for n in range(11)), FORM, "alt_numbers: has more than 10 entries"),
+        (b'{"alt_numbers":{"a":"0301235"}}', JSON, "alt_numbers: "),
+    ],
+)
+async def test_a_list_that_cannot_be(api: Api, body: Any, headers: dict[str, str], error: str) -> None:
+    status, tree = await api.call("PUT", "sources/643967", body, headers)
+    assert status == 400
+    assert tree["errors"][0].startswith(error)
 
 
 async def test_an_account_sees_nothing_of_another(api: Api, desk: Desk) -> None:
