@@ -5,6 +5,7 @@ gunicorn was weighed for this and left: its aiohttp worker carries an `Applicati
 """
 
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -28,6 +29,7 @@ _LOOK_S = 0.05  # between looks at the workers
 _BACKLOG = 4096
 _CALM_S = 5  # a worker that lived this long is replaced at once, a younger one after a pause
 _PAUSE_S = 1
+_LETTING_GO_S = 2  # that workers who have drained take to close their ports
 
 
 class Supervisor:
@@ -42,8 +44,9 @@ class Supervisor:
         self._store_url = store_url
         self._embedded = embedded
         self._board = Board(settings.workers)
-        self._edge = listen(settings.host, settings.port, settings.workers)
-        self._manage = listen(settings.manage_host, settings.manage_port, settings.workers)
+        patience_s = settings.drain_s + _LETTING_GO_S
+        self._edge = listen(settings.host, settings.port, settings.workers, patience_s)
+        self._manage = listen(settings.manage_host, settings.manage_port, settings.workers, patience_s)
         self._alive, self._alive_kept = os.pipe()  # workers see its end when this process is gone
         self._workers: dict[int, tuple[int, float]] = {}  # process id → worker, start
         self._due: dict[int, float] = dict.fromkeys(range(settings.workers), 0.0)  # worker → when to start it
@@ -135,6 +138,8 @@ class Supervisor:
 
     def _be_worker(self, worker: int, held: set[signal.Signals]) -> None:
         os.close(self._alive_kept)
+        if self._embedded is not None:
+            self._embedded.let_go()
         for other in range(self._settings.workers):
             if other != worker:
                 self._edge[other].close()
@@ -164,8 +169,11 @@ class Supervisor:
                 time.sleep(_PAUSE_S)
 
 
-def listen(host: str, port: int, count: int) -> list[socket.socket]:
+def listen(host: str, port: int, count: int, patience_s: float = 0) -> list[socket.socket]:
     """`count` listening sockets on one port; port 0 chooses one.
+
+    A port in use is waited for, `patience_s` at most: the workers of a supervisor that was killed hold it until they
+    have drained.
 
     Raises:
         OSError: the address cannot be had.
@@ -176,9 +184,26 @@ def listen(host: str, port: int, count: int) -> list[socket.socket]:
     # SO_REUSEPORT would share a port with any process of this user's, so the first bind goes without.
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(address)
+        _bind(probe, address, patience_s)
         address = probe.getsockname()
     return [_listener(family, address) for _ in range(count)]
+
+
+def _bind(probe: socket.socket, address: Any, patience_s: float) -> None:
+    deadline = time.monotonic() + patience_s
+    told = False
+    while True:
+        try:
+            probe.bind(address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise
+            if not told:
+                _log.warning("port %d is in use: waiting %g s for who drains on it", address[1], patience_s)
+                told = True
+            time.sleep(_LOOK_S)
+        else:
+            return
 
 
 def _listener(family: int, address: Any) -> socket.socket:

@@ -16,6 +16,10 @@ from types import TracebackType
 from typing import IO, Self
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_DYING_S = 2  # that a killed process may take until its locks are gone
+_SERVER_ENDS_S = 30  # that a server left behind may take to write its data
+_LOOK_S = 0.05  # between looks at a lock
+_PID_MOST = 32  # characters
 _SOCKET_PATH_MOST = 100  # the least of what systems allow for a unix socket's path, and a little
 
 
@@ -26,14 +30,16 @@ class EmbeddedStoreError(Exception):
 class EmbeddedStore:
     """A Valkey server of this process's own on a unix socket, with an append-only file in `directory`.
 
-    One process at a time may hold a directory, and on Linux the server ends with the thread that started it. It lives
-    in a session of its own, so that a terminal's Ctrl-C reaches the gateway alone, which stops the store last.
+    One process at a time owns a directory, by a lock that ends with it however it ends; a server that outlives its
+    owner has a lock of its own, and the next owner ends that server first. On Linux a server ends with the thread that
+    started it. It lives in a session of its own, so that a terminal's Ctrl-C reaches the gateway alone, which stops the
+    store last.
     """
 
     def __init__(self, directory: Path, *, binary: str | None = None) -> None:
         self._directory = directory.absolute()
         self._binary = binary
-        self._lock: IO[str] | None = None
+        self._lock: IO[str] | None = None  # of the owner
         self._socket_dir: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
         path = self._directory / "store.sock"
@@ -83,11 +89,21 @@ class EmbeddedStore:
         Raises:
             EmbeddedStoreError: the directory is in use or not writable, there is no server, or it did not come up.
         """
+        owned = self._lock is not None
+        try:
+            self._start(wait_s)
+        except EmbeddedStoreError:
+            if not owned:
+                self.let_go()
+            raise
+
+    def _start(self, wait_s: float) -> None:
         binary = self._binary or _bundled_binary()
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             if self._lock is None:
-                self._lock = _locked(self._directory / "lock")
+                self._lock = _owned(self._directory)
+            server_lock = _left(self._directory)
         except OSError as error:
             raise EmbeddedStoreError(f"{self._directory}: {error.strerror}") from None
         self._socket.unlink(missing_ok=True)
@@ -103,21 +119,18 @@ class EmbeddedStore:
         }
         arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
         log_path = self._directory / "store.log"
-        with log_path.open("ab") as log:
-            # The server keeps the lock too: should this process die alone, the directory stays taken while it lives.
+        # The server's lock is held by the server alone, once it runs: so it tells whether the server lives.
+        with log_path.open("ab") as log, server_lock:
             self._process = subprocess.Popen(  # noqa: S603 - our own binary, no shell
                 [binary, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                pass_fds=[self._lock.fileno()],
+                pass_fds=[server_lock.fileno()],
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
-        self._lock.seek(0)
-        self._lock.truncate()
-        self._lock.write(f"{os.getpid()} {self._process.pid}\n")
-        self._lock.flush()
+            server_lock.write(f"{self._process.pid}\n")
         (self._directory / "url").write_text(self.url + "\n")
         deadline = time.monotonic() + wait_s
         while not self._answers():
@@ -136,6 +149,12 @@ class EmbeddedStore:
                 return probe.recv(64).startswith(b"+PONG")
         except OSError:
             return False
+
+    def let_go(self) -> None:
+        """Give the directory up without touching its server: in a process that was forked off, it is the owner's."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def stop(self, wait_s: float = 10) -> None:
         """Stop the server, its data on disk; kill it if it takes longer than `wait_s`."""
@@ -168,41 +187,76 @@ class EmbeddedStore:
         self.stop()
 
 
-def _locked(path: Path) -> IO[str]:
-    """Take the directory's lock; a store whose gateway was killed is stopped first.
+def _owned(directory: Path) -> IO[str]:
+    """The directory's lock, taken; the file holds the owner's process id.
 
-    The file holds the process ids of the gateway and of the store.
+    Raises:
+        EmbeddedStoreError: another process owns it.
     """
-    lock = path.open("a+")
-    for _ in range(100):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock
-        except BlockingIOError:
-            lock.seek(0)
-            owner, _, store = lock.read().strip().partition(" ")
-            if not store or _lives(int(owner)):
-                break
+    lock = (directory / "lock").open("a+")
+    deadline = time.monotonic() + _DYING_S
+    while not _taken(lock):
+        if time.monotonic() > deadline:
+            owner = _pid_in(lock)
+            lock.close()
+            process = "another process" if owner is None else f"process {owner}"
+            raise EmbeddedStoreError(
+                f"{directory} is in use by {process}: end that, or choose another directory with --data-dir (demo) "
+                "or EDGEPROXY_DATA_DIR"
+            )
+        time.sleep(_LOOK_S)
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock
+
+
+def _left(directory: Path) -> IO[str]:
+    """The lock of the directory's server, taken from one that a killed owner has left behind, once that has ended.
+
+    Two servers must never write one append-only file. The process id in the file is the server's as long as it holds
+    the lock, so no other process is ever ended.
+
+    Raises:
+        EmbeddedStoreError: the server does not end.
+    """
+    lock = (directory / "server.lock").open("a+")
+    deadline = time.monotonic() + _SERVER_ENDS_S
+    told = None
+    while not _taken(lock):
+        server = _pid_in(lock)
+        if time.monotonic() > deadline:
+            lock.close()
+            raise EmbeddedStoreError(
+                f"{directory}: a store that was left behind does not end: process {server or 'unknown'}"
+            )
+        if server is not None and server != told:
+            told = server
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(store), signal.SIGTERM)
-            time.sleep(0.1)
-    lock.close()
-    raise EmbeddedStoreError(f"{path.parent} is in use by another process ({owner or 'starting'})")
+                os.kill(server, signal.SIGTERM)
+        time.sleep(_LOOK_S)
+    lock.truncate(0)
+    return lock
+
+
+def _taken(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _pid_in(lock: IO[str]) -> int | None:
+    """The process id in a lock's file; the previous release wrote the server's behind it."""
+    lock.seek(0)
+    first = lock.read(_PID_MOST).partition(" ")[0].strip()
+    return int(first) if first.isdecimal() else None
 
 
 def _end_with_parent() -> None:
     """Ask Linux to stop this process when the thread that made it ends, even by SIGKILL."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _bundled_binary() -> str:

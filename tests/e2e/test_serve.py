@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -196,3 +197,25 @@ def test_bad_settings_are_told_together() -> None:
     told = run("serve", EDGEPROXY_PORT="x", EDGEPROXY_WORKERS="0", EDGEPROXY_PROT="1")
     assert told.returncode == 1
     assert len(told.stderr.splitlines()) == 3
+
+
+def test_killed_and_started_again_at_once_it_serves_what_it_held(tmp_path: Path) -> None:
+    with socket.socket() as edge, socket.socket() as manage:
+        for probe in (edge, manage):
+            probe.bind(("127.0.0.1", 0))
+        ports = [str(probe.getsockname()[1]) for probe in (edge, manage)]
+    settings = PORTS | {
+        "EDGEPROXY_DATA_DIR": str(tmp_path), "EDGEPROXY_PORT": ports[0], "EDGEPROXY_MANAGE_PORT": ports[1],
+        "EDGEPROXY_DRAIN_S": "3",
+    }  # fmt: skip
+    log = tmp_path / "log"
+    for round_ in range(3):
+        with started("serve", "--workers", "2", stderr=log, settings=settings) as serve:
+            if round_ == 0:
+                assert run("load", str(DEMO), **settings).returncode == 0
+            answer = pasted(f"curl -s {serve.edge}/api -H 'X-SIGN: {SIGNED['X-SIGN']}' -d '{BODY.decode()}'")
+            assert '"success":true' in answer
+            serve.process.kill()
+    told = log.read_text()
+    assert "in use by" not in told
+    assert "Traceback" not in told
