@@ -172,6 +172,19 @@ async def test_a_number_that_leaves_its_pool_takes_its_history_along(desk: Desk)
     assert [lease.session_id for lease in await history.held(ONE, -1)] == [session]
 
 
+async def test_a_number_that_was_moved_is_found_for_as_long_as_it_cools_down(desk: Desk) -> None:
+    history = await archive(desk, accounts())
+    session = (await desk.ask("x", PAGE)).session_id
+    desk.clock.advance(MINUTE)
+    await desk.load(accounts({"numbers": [ONE]}, numbers=[TWO]))
+    await desk.load(accounts(cooldown="0s"))
+    desk.clock.advance(15 * MINUTE - 0.001)
+    (lease,) = await history.calls.leases(await desk.account("x"), ONE, history.account.pools[0], desk.clock.now, 0)
+    assert lease.session_id == session
+    desk.clock.advance(0.001)
+    assert await history.calls.leases(history.account, ONE, history.account.pools[0], desk.clock.now, 0) == []
+
+
 async def test_the_history_agrees_with_a_plain_log(desk: Desk) -> None:
     """Random visitors on few numbers; at every moment the history tells who of the log held each number."""
     history = await archive(

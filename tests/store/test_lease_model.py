@@ -351,4 +351,4 @@ def test_a_number_shown_leads_back(store_url: str) -> None:
 
 @pytest.mark.slow
 def test_a_number_shown_leads_back_whatever_happens(store_url: str) -> None:
-    run_model(store_url, settings(QUICK, max_examples=400, stateful_step_count=60, derandomize=False))
+    run_model(store_url, settings(QUICK, max_examples=100, stateful_step_count=50, derandomize=False))
