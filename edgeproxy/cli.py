@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -25,7 +26,6 @@ from edgeproxy.commands.clock import clock
 from edgeproxy.commands.explain import explain
 from edgeproxy.commands.pools import pool
 from edgeproxy.export import export
-from edgeproxy.model import ACCOUNT_NAME
 from edgeproxy.numbers_file import NumbersFileError
 from edgeproxy.partner import digest
 from edgeproxy.resolve import signature
@@ -43,6 +43,7 @@ from edgeproxy.store.static import Static
 from edgeproxy.supervisor import Supervisor
 
 _PASSWORD_LEAST = 8
+_USER_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}|[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,190}")
 _LOOPBACK = ["127.0.0.0/8", "::1/128"]
 
 
@@ -141,8 +142,8 @@ def user() -> None:
 @click.option("--account", required=True, help="The account that the user asks for.")
 def add_user(name: str, account: str) -> None:
     """Add the user NAME, or give it another password or account. Asks for the password, or reads it from a pipe."""
-    if not ACCOUNT_NAME.fullmatch(name):
-        fail("a user's name has 1 to 64 letters, digits, dots, dashes and underscores")
+    if not _USER_NAME.fullmatch(name):
+        fail("a user's name is an e-mail address, or has 1 to 64 letters, digits, dots, dashes and underscores")
     if sys.stdin.isatty():
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:

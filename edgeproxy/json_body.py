@@ -15,6 +15,10 @@ class MalformedError(Exception):
     """The body is too large or too late, or no JSON object; the text tells the client."""
 
 
+class TooLargeError(MalformedError):
+    """The body is too large."""
+
+
 class CodingError(Exception):
     """The body is in a coding that is not read (HTTP 415); the text tells the client."""
 
@@ -47,7 +51,7 @@ async def receive(stream: Stream, length: int | None, most: int, within_s: float
         raise MalformedError(f"the body did not arrive within {within_s} s") from None
     except OSError:  # the client has left
         raise MalformedError("the body did not arrive whole") from None
-    raise MalformedError(f"the body is larger than {most} bytes")
+    raise TooLargeError(f"the body is larger than {most} bytes")
 
 
 def inflate(body: bytes, coding: str, most: int) -> bytes:
@@ -74,7 +78,7 @@ def inflate(body: bytes, coding: str, most: int) -> bytes:
     except zlib.error:
         raise MalformedError("the body is not in the encoding that it announces") from None
     if len(content) > most:
-        raise MalformedError(f"the body is larger than {most} bytes")
+        raise TooLargeError(f"the body is larger than {most} bytes")
     if not decoder.eof or decoder.unused_data:
         raise MalformedError("the body is not in the encoding that it announces")
     return content

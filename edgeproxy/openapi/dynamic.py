@@ -6,7 +6,7 @@ Tests hold each limit against it.
 from collections.abc import Iterator
 
 from edgeproxy.errors import Kind
-from edgeproxy.openapi.tree import JSON, NO_STORE, RATE_LIMITS, RETRY_AFTER, Tree, closed, plain, ref
+from edgeproxy.openapi.tree import JSON, NO_STORE, RATE_LIMITS, RETRY_AFTER, Tree, closed, header, plain, ref
 from edgeproxy.resolve import wire
 from edgeproxy.resolve.handler import X_HTTP_STATUSES, X_SIGN
 
@@ -193,6 +193,13 @@ def paths() -> Tree:
             "headers": headers.get(status, {}) | NO_STORE,
             "content": {JSON: {"schema": ref("schemas", f"Fault{status}")}},
         }
+    statuses["415"] = {
+        "description": "`Content-Encoding` is neither gzip nor deflate.",
+        "headers": NO_STORE | {"Accept-Encoding": header("the codings that are taken")},
+        "content": {
+            JSON: {"schema": closed({"success": {"const": False}, "error": {"type": "string"}}, ("success", "error"))}
+        },
+    }
     statuses["408"] = plain("The body did not arrive in time.") | {"headers": NO_STORE}
     edge = {"default": "edge.example.com", "description": "host and port that visitors' requests reach"}
     api = {
@@ -214,7 +221,8 @@ def paths() -> Tree:
             ],
             "requestBody": {
                 "required": True,
-                "description": f"A JSON object of at most {wire.BODY_MOST} bytes.",
+                "description": f"A JSON object of at most {wire.BODY_MOST} bytes. With `Content-Encoding: gzip` or "
+                "`deflate` it is signed as it is sent.",
                 "content": {JSON: {"schema": ref("schemas", "PageOfNumbers")}},
             },
             "responses": statuses,

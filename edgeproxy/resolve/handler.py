@@ -20,6 +20,7 @@ from edgeproxy.accounts.display import show_number
 from edgeproxy.accounts.number import read_number
 from edgeproxy.client_ip import Client, ClientIP, read_client
 from edgeproxy.errors import Fault, Kind
+from edgeproxy.json_body import CodingError, MalformedError, TooLargeError, inflate
 from edgeproxy.model import Account, Origin, rate_limits, read_campaign
 from edgeproxy.resolve import signature, wire
 from edgeproxy.resolve.answer import Answer
@@ -69,6 +70,7 @@ class Call:
     account: str | None = None  # once its signature has been verified
     limits: str = ""  # header lines: RateLimit-Policy and RateLimit
     bare: str = ""  # why no number may be spent on it: `crawler`, `dry_run`
+    coded: bytes | None = None  # the body as it was sent and signed, where it was coded
     outcome: str = "success"  # of a success, how its numbers came out; for the access log alone
 
 
@@ -199,7 +201,7 @@ class Handler:
         return await self._store.account(name, call.deadline)
 
     def _verify(self, call: Call, account: Account | None) -> Account:
-        outcome = signature.verify(call.body, call.signatures, account.secrets if account else ())
+        outcome = signature.verify(call.coded or call.body, call.signatures, account.secrets if account else ())
         if outcome is signature.Outcome.MISSING:
             raise Fault(Kind.MISSING_SIGNATURE)
         if account is None or outcome is signature.Outcome.BAD:
@@ -335,6 +337,8 @@ class Handler:
         signatures = signature.sent(headers.getall(X_SIGN, ()), request.raw_path.partition("?")[2])
         client = self._client_ip.find(request.remote, tuple(headers.getall(self._ip_header, ())))
         call = Call(body, signatures, client, started + self._wait_s)
+        if hdrs.CONTENT_ENCODING in headers and body is not _OVERSIZED:
+            call.body, call.coded = _inflated(body, ",".join(headers.getall(hdrs.CONTENT_ENCODING))), body
         retry_after = None
         status, outcome = 200, "success"
         try:
@@ -362,6 +366,21 @@ class Handler:
         if body is _OVERSIZED:
             response.force_close()  # what is left of the body is not worth reading
         return response
+
+
+def _inflated(body: bytes, coding: str) -> bytes:
+    """A body as it was before it was coded, within the limit of any body: the account that proves it is named in it."""
+    try:
+        return inflate(body, coding, wire.BODY_MOST)
+    except CodingError as error:
+        text = orjson.dumps({"success": False, "error": str(error)}).decode()
+        raise web.HTTPUnsupportedMediaType(
+            text=text, content_type="application/json", headers={hdrs.ACCEPT_ENCODING: "gzip, deflate"}
+        ) from None
+    except TooLargeError:
+        return _OVERSIZED
+    except MalformedError:
+        return b""  # no JSON either
 
 
 def _outcome(call: Call, account: Account, ask: Ask, resolution: Resolution) -> str:

@@ -59,7 +59,7 @@ class _Call:
     """One request on its way through, with what its answer's headers want of it."""
 
     account: Account | None = None
-    window_left: int = 0
+    window_left: int | None = None  # None: the limiter was not asked
     spent: Spent | None = None
 
 
@@ -126,10 +126,10 @@ class StaticAPI:
 
     async def _admit(self, call: _Call, account: Account, ip: str) -> None:
         window = await self._static.admit(ip, account.per_second)
+        call.window_left = window.left
         if not window.passed:
             message = f"more than {account.per_second} requests per second"
             raise _Refusal(429, message, retry_after=-(-window.wait_ms // 1000))
-        call.window_left = window.left
 
     # HTTP ---------------------------------------------------------------------------------------------------------
 
@@ -167,9 +167,9 @@ class StaticAPI:
         except Exception:
             _log.exception("a request of the static numbers API failed")
             response = _refuse(_Refusal(500, "internal error"))
-        if call.account is not None and call.spent is not None:
-            left = call.spent
-            lines = rate_limits(call.account, call.window_left, left.points_left, left.day_left_ms).splitlines()
+        if call.account is not None and call.window_left is not None:
+            points = (None, 0) if call.spent is None else (call.spent.points_left, call.spent.day_left_ms)
+            lines = rate_limits(call.account, call.window_left, *points).splitlines()
             response.headers.update(dict(line.split(": ", 1) for line in lines))
         self._counts.static_request(response.status)
         return response
@@ -180,8 +180,8 @@ def _listed(number: str, parts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_store(refused: RefusedError, call: _Call) -> _Refusal:
+    call.spent = spent(refused.detail)
     if refused.why == "points":
-        call.spent = spent(refused.detail)
         retry_after = -(-call.spent.day_left_ms // 1000)
         return _Refusal(429, "the daily point budget is exhausted", retry_after=retry_after)
     if refused.why == "missing":

@@ -2,8 +2,8 @@
 -- Static numbers of an account (CONTRACT §4): `static` in the inventory while they are in use, and then with a record:
 -- a JSON object of displayOptions, redirectOptions, poolName, those that have been set.
 --
--- Replies, JSON: {"points_left", "day_left_ms", …}, or {"refused": why, …}, which has changed and spent nothing:
---   points      the budget is spent; with points_left and day_left_ms
+-- Replies, JSON: {"points_left", "day_left_ms", …}, or the same with "refused": why, which has changed and spent nothing:
+--   points      the budget is spent
 --   missing     the number is none of the account's
 --   status      the number is in another state than that needs
 
@@ -36,10 +36,10 @@ local function change(keys, args)
   if not points then return refusal end
   local what, number = args[3], args[4]
   local state = redis.call('HGET', keys[2], number)
-  if not state then return cjson.encode({refused = 'missing'}) end
-  if state ~= NEEDS[what] then return cjson.encode({refused = 'status'}) end
+  if not state then return reply(points, {refused = 'missing'}) end
+  if state ~= NEEDS[what] then return reply(points, {refused = 'status'}) end
   if what == 'create' and tonumber(redis.call('ZSCORE', keys[3], number) or now + 1) > now then
-    return cjson.encode({refused = 'status'})  -- it cools down after a lease
+    return reply(points, {refused = 'status'})  -- it cools down after a lease
   end
   local record = cjson.decode(what == 'update' and redis.call('HGET', keys[1], number) or '{}')
   for part, value in pairs(cjson.decode(args[5])) do record[part] = value end
@@ -67,7 +67,9 @@ local function list(keys, args)
   local states = redis.call('HMGET', keys[2], unpack(numbers))
   local records = redis.call('HMGET', keys[1], unpack(numbers))
   for i, state in ipairs(states) do
-    if state ~= 'free' and state ~= 'static' then return cjson.encode({refused = 'missing', number = numbers[i]}) end
+    if state ~= 'free' and state ~= 'static' then
+      return reply(points, {refused = 'missing', number = numbers[i]})
+    end
     records[i] = records[i] or '{}'
   end
   points:spend()

@@ -409,6 +409,69 @@ def test_an_array_of_fields_from_php_is_multipart_and_refused_with_the_reason(de
     }
 
 
+# The public clients' own examples ---------------------------------------------------------------------------------
+# freespee/freespee-php-api-client (`examples/`, `test/`), freespee/freespee-python-api-client (`example.py`) and
+# spotonlive/sl-freespee (Laravel, `FreespeeService`): what they ask and read, in calls of our own.
+
+ADDRESS = ("address_street", "address_zip", "address_city", "address_state", "address_country")
+OF_A_CUSTOMER = ("customer_id", "name", "custnr", "corporateid", "email", "uuid", "receive_monthly_report",
+                 "freespee_caller_id", *ADDRESS)  # fmt: skip
+OF_A_CALL = ("cdr_id", "start", "duration", "duration_adjusted", "anum", "anum_md5", "bnum", "cnum", "customer_id",
+             "source_id", "custnr", "answered", "quarantined", "anum_ndc_name")  # fmt: skip
+OF_AN_EXTENDED_CALL = ("expire", "source_name", "source_media", "class", "publisher_id", "partner_publisher_id",
+                       "campaign_id", "partner_campaign_id", "pricing_model_id", "commission", "cli_id", "order_id",
+                       "recording_id")  # fmt: skip
+
+
+@pytest.mark.parametrize("slash", ["", "/"], ids=["base URL", "base URL with a slash"])
+def test_the_php_client_s_examples_run_to_their_end(demo: Demo, slash: str) -> None:
+    """It pings, fetches a source, and downloads each customer's recordings, of which there are none."""
+    base = demo.base + slash
+    ping = php("GET", base + "/miscellaneous/ping")
+    assert (ping.status, ping.json) == (200, {"ping": "ok"})
+    assert php("GET", base + "/sources?source_id=643967").json["sources"][0]["source_id"] == "643967"
+    customers = php("GET", base + "/customers").json["customers"]
+    assert customers
+    for customer in customers[:2]:
+        listed = php("GET", base + "/recordings?customer_id=" + customer["customer_id"])
+        assert (listed.status, listed.json["recordings"]) == (200, [])
+    missing = php("GET", base + "/recordings?recording_id=1")
+    assert (missing.status, missing.json) == (404, {"errors": ["recording 1: not found"]})
+
+
+def test_the_python_client_s_example_runs_to_its_end(demo: Demo) -> None:
+    """It names the customers, and lists a chosen one's recordings; each request is one of its own, with a login."""
+    login = HTTPDigestAuth(USER, PASSWORD)
+    listed = requests.get(f"{demo.base}/customers", auth=login, timeout=TIMEOUT_S)
+    customers = {customer["name"]: customer["customer_id"] for customer in listed.json()["customers"]}
+    for customer_id in list(customers.values())[:2]:
+        asked = f"{demo.base}/recordings?customer_id={customer_id}"
+        recordings = requests.get(asked, auth=HTTPDigestAuth(USER, PASSWORD), timeout=TIMEOUT_S)
+        assert (recordings.status_code, recordings.json()["recordings"]) == (200, [])
+
+
+def test_the_laravel_client_reads_all_that_it_looks_for(demo: Demo) -> None:
+    """It finds customers with their addresses, and their calls page by page, also with what `extended` adds."""
+    listed = php("GET", demo.base + "/customers", query={"page": "0"})
+    assert listed.json["total"] > 0
+    one = php("GET", demo.base + "/customers", query={"customer_id": "1"}).json["customers"]
+    for customer in [*listed.json["customers"], *one]:
+        assert customer.keys() >= {*OF_A_CUSTOMER}
+    for extended, read in (("0", OF_A_CALL), ("1", OF_A_CALL + OF_AN_EXTENDED_CALL)):
+        calls = php("GET", demo.base + "/statistics/cdrs", query={"extended": extended, "customer_id": "1"}).json
+        assert {"total", "page", "pagesize", "numpages"} <= calls.keys()
+        assert calls["cdrs"]
+        for call in calls["cdrs"]:
+            assert call.keys() >= {*read}
+
+
+def test_curl_takes_a_proxy_s_way(demo: Demo) -> None:
+    """`curl -x` sends the whole URL as the target; here the gateway itself stands in for the proxy."""
+    proxy = demo.base.rpartition("/")[0]
+    assert curl("-x", proxy, "http://gateway.example.com/2.4.9/customers/1").json["customers"][0]["name"]
+    assert curl("-x", proxy, "http://gateway.example.com/2.4.9//miscellaneous/ping").json == {"ping": "ok"}
+
+
 # The documented examples ----------------------------------------------------------------------------------------------
 # [S1] is the public "Getting started", [S2] the "Introduction to the Freespee API"; the samples are theirs.
 
@@ -687,3 +750,12 @@ def test_no_password_and_no_hash_of_one_is_ever_shown(demo: Demo) -> None:
         for algorithm in ("md5", "sha256"):  # the algorithms of Digest that are offered
             ha1 = hashlib.new(algorithm, f"{name}:{REALM}:{secret}".encode(), usedforsecurity=False).hexdigest()
             assert ha1 not in shown.lower()
+
+
+def test_a_user_s_name_may_be_an_e_mail_address(demo: Demo) -> None:
+    name = "ann+ads@example.com"
+    assert user(demo, "add", name, "--account", "demo", password="first-password").returncode == 0
+    assert logs_in(demo, name, "first-password")
+    for strange in ("ann@", "@example.com", "ann example@example.com", 'a"b@example.com', "a:b@example.com"):
+        assert user(demo, "add", strange, "--account", "demo", password="first-password").returncode == 1
+    assert user(demo, "remove", name).returncode == 0

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gzip
 import json
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -435,7 +436,7 @@ async def test_of_many_at_once_points_and_numbers_are_exact(edge: Edge, store_ur
         ("POST", "/", 404),
         ("POST", "/api/", 404),
         ("POST", "/API", 404),
-        ("POST", "//api", 404),
+        ("POST", "//api", 200),
         ("GET", "/metrics", 404),  # of the manage port
         ("POST", "/healthz", 405),
         ("GET", "/healthz", 200),
@@ -492,9 +493,39 @@ async def test_chunked_and_pipelined_requests(edge: Edge) -> None:
     assert answers.count(b'"success":true') == 2
 
 
-async def test_a_compressed_body_is_not_inflated(edge: Edge) -> None:
-    status, answer, _ = await edge.post(gzip.compress(b"{}" * 1000), headers={"Content-Encoding": "gzip"})
-    assert (status, answer["error"]) == (400, "Malformed JSON")
+@pytest.mark.parametrize(
+    ("coding", "code"), [("gzip", gzip.compress), ("GZIP", gzip.compress), ("deflate", zlib.compress)]
+)
+async def test_a_compressed_body_is_signed_as_it_is_sent(
+    edge: Edge, coding: str, code: Callable[[bytes], bytes]
+) -> None:
+    body, headers = orjson.dumps(web_request()), {"Content-Encoding": coding}
+    status, answer, _ = await edge.post(code(body), headers=headers)
+    assert (status, answer["success"]) == (200, True)
+    before = {"X-SIGN": signature.sign(body, b"freespee")}
+    assert (await edge.post(code(body), headers=headers | before))[1]["error"] == "Invalid signature"
+
+
+async def test_a_compressed_body_has_the_limit_of_any_other(edge: Edge) -> None:
+    headers = {"Content-Encoding": "gzip"}
+    for sent, error in (
+        (gzip.compress(b" " * 16_385), "Body too large"),
+        (gzip.compress(bytes(10_000_000)), "Body too large"),
+        (gzip.compress(b"{}")[:-1], "Malformed JSON"),
+        (gzip.compress(b"{}") + b"x", "Malformed JSON"),
+        (b"{}", "Malformed JSON"),
+        (b"", "Malformed JSON"),
+    ):
+        assert (await edge.post(sent, headers=headers))[:2] == (400, {"success": False, "error": error})
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip", "x"])
+async def test_another_coding_is_415_and_told_which_are_taken(edge: Edge, coding: str) -> None:
+    for statuses in (True, False):
+        status, answer, headers = await edge.post(
+            web_request(), statuses=statuses, headers={"Content-Encoding": coding}
+        )
+        assert (status, answer["success"], headers["Accept-Encoding"]) == (415, False, "gzip, deflate")
 
 
 @pytest.mark.parametrize(

@@ -275,8 +275,9 @@ async def test_a_success_spends_its_method_s_points_and_a_failure_none(api: Api,
 
     day_left = (86_400_000 - (NOON + 3 * 3_600_000) % 86_400_000) // 1000
     assert await left("create", {"phoneNumber": one, "poolName": "p"}) == f'"ip";r=4;t=1, "points";r=7;t={day_left}'
-    assert await left("create", {"phoneNumber": one, "poolName": "p"}, 409) == ""
-    assert await left("update", {"phoneNumber": two, "poolName": "p"}, 409) == ""
+    for method, number, status in (("create", one, 409), ("update", two, 409), ("update", "79990009009", 404)):
+        told = await left(method, {"phoneNumber": number, "poolName": "p"}, status)
+        assert told == f'"ip";r=4;t=1, "points";r=7;t={day_left}'
     assert "r=5" in await left("update", {"phoneNumber": one, "poolName": "q"})
     answered, _, headers = await api.edge.post(
         web_request(advId="x", numbers="84950009000"), "s", ip=api.edge.fresh_ip()
@@ -291,6 +292,14 @@ async def test_a_success_spends_its_method_s_points_and_a_failure_none(api: Api,
     assert await left("delete", {"phoneNumber": two}) != ""  # it costs nothing
     api.clock.advance(day_left)
     assert '"points";r=9;' in await left("list", {"phoneNumbers": [one]})
+
+
+async def test_a_refusal_by_the_limiter_tells_what_is_left(api: Api) -> None:
+    body, ip = {"phoneNumbers": ["79990000001"]}, {"X-Forwarded-For": "192.0.2.77"}
+    answers = [await api.post("list", body, headers=LOGIN | ip) for _ in range(6)]
+    assert [status for status, _, _ in answers] == [200] * 5 + [429]
+    assert answers[-1][2]["RateLimit"] == '"ip";r=0;t=1'
+    assert answers[-1][2]["RateLimit-Policy"].startswith('"ip";q=5;w=1')
 
 
 async def test_the_budget_is_never_exceeded(api: Api, desk: Desk) -> None:
