@@ -182,13 +182,14 @@ def _account_rooms(client: "redis.Redis", repeats: int, advance: Callable[[], No
             keys.free(name),
             keys.history(name),
             *keys.pool(name, workload.POOL_NAME),
+            keys.LEFT,
         ]
         entering = orjson.dumps([[workload.POOL_NAME, [], numbers, 0]])
         for _ in range(repeats):
             client.delete(*names)
             for function, arguments in (
                 ("ep1_claim", (1, keys.OWNERS, orjson.dumps({name: numbers}), b"{}")),
-                ("ep1_save_account", (len(names), *names, 0, name, "", config, entering, b"[[],[]]", 1000)),
+                ("ep1_save_account", (len(names), *names, 0, name, "", config, entering, b"[[],[]]", 1000, b"{}")),
                 ("ep1_disclaim", (1, keys.OWNERS, name, orjson.dumps(numbers))),
             ):
                 client.config_resetstat()
