@@ -50,8 +50,10 @@ _SPELT_RIGHT = "pstnOptions"
 # What validators add to the models' schemas. JSON Schema cannot tell which texts are a valid number.
 _NUMBER = {
     "pattern": f"^{wire.WRITTEN.pattern}$",
-    "description": "7 and ten digits more, or any other valid number with its country code, with or without a plus",
+    "description": "7 and ten digits more, or any other valid number with its country code, with or without a plus; "
+    "8 and ten digits more where that is none of another country; digits may be an integer",
 }
+_AS_INTEGER = {"type": ["string", "integer"], "minimum": 10**4, "exclusiveMaximum": 10**15}
 _NUMBERS = ("phoneNumber", "redirectNumber", "reserveNumber")
 _AS_TEXT: dict[str, Tree] = {
     "reserveTimeOut": {"type": "string", "pattern": "^(0?[1-9][0-9]|1[01][0-9]|120)$"},
@@ -267,9 +269,9 @@ def _field(name: str, rules: Tree, *, as_text: bool) -> Tree:
     told = _MEANINGS[name]
     if name in _NUMBERS:
         told += f": {_NUMBER['description']}"
-        rules |= {"pattern": _NUMBER["pattern"]}
+        rules |= {"pattern": _NUMBER["pattern"]} | (_AS_INTEGER if as_text else {})
     if name == "phoneNumbers":
-        rules["items"] |= _NUMBER
+        rules["items"] |= _NUMBER | _AS_INTEGER
     default = {} if "default" not in rules else {"default": rules.pop("default")}
     if as_text:
         rules = {"oneOf": [rules, _AS_TEXT[name]]} if name in _AS_TEXT else rules

@@ -18,6 +18,7 @@ PARTS = ("displayOptions", "redirectOptions", "poolName")  # of a number, in the
 
 _OWN_DIGITS = re.compile(r"7[0-9]{10}")
 WRITTEN = re.compile(r"\+?[1-9](?:[ ().-]*[0-9]){4,14}")  # how numbers may be written
+_FROM_INSIDE = re.compile(r"8[0-9]{10}")  # as it is dialled within the country of +7
 _FAR_TOO_LONG_S = 1000  # stands for every time of four digits and more
 
 
@@ -40,6 +41,8 @@ class InvalidError(Exception):
 def e164(text: str) -> str:
     """The number that a text stands for: 7 and ten digits more, or any valid number with its country code.
 
+    8 and ten digits, as they are dialled within the country, stand for that number if they are none of another country.
+
     Raises:
         ValueError: it stands for none.
     """
@@ -48,6 +51,9 @@ def e164(text: str) -> str:
     number = read_number(text, "") if WRITTEN.fullmatch(text) else None
     if number is not None and is_valid(number):
         return number
+    digits = re.sub(r"[ ().-]", "", text) if WRITTEN.fullmatch(text) else ""
+    if _FROM_INSIDE.fullmatch(digits) and is_valid("+7" + digits[1:]):
+        return "+7" + digits[1:]
     raise ValueError("must be a phone number like 7xxxxxxxxxx")
 
 
@@ -70,7 +76,11 @@ def _flag(value: object) -> object:
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
-Number = Annotated[str, AfterValidator(e164)]
+def _digits(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Number = Annotated[str, BeforeValidator(_digits), AfterValidator(e164)]
 Text = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00-\x1f]*$")]
 Required = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f]*$")]
 

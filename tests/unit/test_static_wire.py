@@ -49,7 +49,7 @@ TABLE: list[tuple[str, dict[str, Any], list[tuple[dict[str, Any], str]]]] = [
         body(),
         [
             (without(body(), "phoneNumber"), "is required"),
-            (body(phoneNumber=79990000001), "must be a string"),
+            (body(phoneNumber=True), "must be a string"),
             (body(phoneNumber="7999000000"), "must be a phone number like 7xxxxxxxxxx"),
             (body(phoneNumber="799900000011"), "must be a phone number like 7xxxxxxxxxx"),
             (body(phoneNumber="2026-11-26"), "must be a phone number like 7xxxxxxxxxx"),
@@ -269,3 +269,21 @@ def test_bodies_of_list_and_delete() -> None:
     assert wire.check_one({"phoneNumber": NUMBER}).phone_number == "+79990000001"
     with pytest.raises(InvalidError):
         wire.check_one({"phoneNumber": NUMBER, "poolName": "p"})
+
+
+@pytest.mark.parametrize(
+    "written", [79990000001, 89990000001, "+79990000001", "+7 (999) 000-00-01", "8 (999) 000-00-01", "89990000001"]
+)
+def test_a_number_may_be_an_integer_or_as_it_is_dialled_if_it_can_only_mean_one(written: Any) -> None:
+    assert wire.check_one({"phoneNumber": written}).phone_number == "+79990000001"
+    assert wire.check_many({"phoneNumbers": [written]}).phone_numbers == ["+79990000001"]
+
+
+def test_eleven_digits_that_are_another_country_s_number_are_that() -> None:
+    assert wire.check_one({"phoneNumber": "84912345678"}).phone_number == "+84912345678"
+
+
+@pytest.mark.parametrize("written", [7999000000, -79990000001, "+89990000001", "899900000012"])
+def test_what_stands_for_no_number_is_refused(written: Any) -> None:
+    with pytest.raises(InvalidError):
+        wire.check_one({"phoneNumber": written})
