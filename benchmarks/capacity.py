@@ -238,7 +238,7 @@ def _spreads(
         }
         idle = _gateway_memory(servers["cluster"])
         begin = progress.add_task("sessions begin", total=len(stores) * len(SPREADS))
-        sessions: dict[tuple[str, int], list[list[str]]] = {}
+        sessions: dict[tuple[str, int], list[list[workload.Session]]] = {}
         for each in stores:
             for count in SPREADS:
                 sessions[each.name, count] = workload.begin_sessions(
@@ -333,7 +333,7 @@ def _gateway_memory(server: Server) -> dict[str, float]:
     return held
 
 
-def _exchanged(server: Server, target: Target, sessions: Sequence[str]) -> dict[str, float]:
+def _exchanged(server: Server, target: Target, sessions: Sequence[workload.Session]) -> dict[str, float]:
     """Bytes of a request and of its answer, heads included, as HTTP/1.1 sends them; means of what is sent."""
     sent, received = [], []
     requests = workload.mixed([target], [sessions], count=200, first=3 * _FIRST_VISITOR)
@@ -353,7 +353,7 @@ def _exchanged(server: Server, target: Target, sessions: Sequence[str]) -> dict[
 # Batches of one account --------------------------------------------------------------------------------------------
 
 
-def drive(url: str, sessions: Sequence[str], size: int, first: int, begin: float, end: float) -> int:
+def drive(url: str, sessions: Sequence[workload.Session], size: int, first: int, begin: float, end: float) -> int:
     """Send batches of the huge account, one after another, from `begin` to `end` of `time.monotonic`; gives how many
     requests they held.
 
@@ -363,16 +363,11 @@ def drive(url: str, sessions: Sequence[str], size: int, first: int, begin: float
     return uvloop.run(_drive(url, sessions, size, first, begin, end))
 
 
-async def _drive(url: str, sessions: Sequence[str], size: int, first: int, begin: float, end: float) -> int:
+async def _drive(
+    url: str, sessions: Sequence[workload.Session], size: int, first: int, begin: float, end: float
+) -> int:
     chance = random.Random(first)
-    asks = [
-        ask(
-            first + index % _IPS,
-            chance.choice(sessions) if chance.random() < workload.RENEWED else "",
-            _FIRST_VISITOR + first + index,
-        )
-        for index in range(4_096)
-    ]
+    asks = [ask(first + index % _IPS, workload.chosen(chance, sessions, first + index)) for index in range(4_096)]
     refused: list[object] = []
     async with Store(url, on_batch=lambda _, events: refused.append(events) if "original" in events else None) as store:
         account = await _account(store, _HUGE)
@@ -398,14 +393,14 @@ async def _account(store: Store, name: str) -> Account:
     return account
 
 
-async def _seed(url: str, name: str, count: int, first: int = 0) -> list[str]:
+async def _seed(url: str, name: str, count: int, first: int = 0) -> list[workload.Session]:
     async with Store(url) as store:
         account = await _account(store, name)
     return await growth.seed(url, account, count, lambda _: None, first)
 
 
-def _huge(stores: Stores) -> list[str]:
-    """Enlarge the huge account's pool, and begin its sessions; gives their ids."""
+def _huge(stores: Stores) -> list[workload.Session]:
+    """Enlarge the huge account's pool, and begin its sessions."""
     for node in stores.nodes:
         with node.client() as client, contextlib.suppress(redis.exceptions.MovedError):
             growth.enlarge(client, _HUGE, _HUGE_POOL)
@@ -419,7 +414,7 @@ class _Drivers:
         self._pool = ProcessPoolExecutor(_DRIVERS, mp_context=multiprocessing.get_context("spawn"))
         self._turn = itertools.count()
 
-    def time(self, stores: Stores, sessions: Sequence[str], size: int, seconds: float) -> dict[str, Any]:
+    def time(self, stores: Stores, sessions: Sequence[workload.Session], size: int, seconds: float) -> dict[str, Any]:
         """What a request costs the store where each call holds `size` of them."""
         begin = time.monotonic() + _START_S + max(0.0, 3.0 - next(self._turn))  # at first, processes start
         runs = [

@@ -108,7 +108,7 @@ def _timed(
             raise LoadError(f"{server.name} did other work than it should: {counts}")
     with contextlib.closing(redis.Redis.from_url(store_url)) as client:
         free, leased, _ = keys.pool(target.account, workload.POOL_NAME)
-        begun = client.zcard(leased) - round(workload.REQUESTS * workload.RENEWED)
+        begun = client.zcard(leased) - workload.SESSIONS
         if not client.zcard(free) or begun < (1 - workload.RENEWED) / 2 * timing.load.requests:
             raise LoadError(f"{server.name} leased {begun} numbers for {timing.load.requests} requests")
     return timing

@@ -52,7 +52,7 @@ class Point:
     server: Server
     store_pid: int
     targets: list[Target]
-    sessions: list[list[str]]
+    sessions: list[list[workload.Session]]
     connections: int = _CONNECTIONS
     facts: dict[str, Any] = field(default_factory=dict)
     rounds: list[dict[str, Any]] = field(default_factory=list)
@@ -160,25 +160,25 @@ def _memory(client: "redis.Redis", key: str) -> int:
     return int(client.memory_usage(key, samples=0) or 0)
 
 
-async def seed(url: str, account: Account, count: int, on_progress: Callable[[int], None], start: int = 0) -> list[str]:
+async def seed(
+    url: str, account: Account, count: int, on_progress: Callable[[int], None], start: int = 0
+) -> list[workload.Session]:
     """Begin `count` sessions by the store's own client, without HTTP; each is another visitor's from another IP.
 
     The visitors are those from the `start` on.
     """
-    sessions: list[str] = []
+    sessions: list[workload.Session] = []
     async with Store(url) as store:
 
         async def work(batches: Iterator[int]) -> None:
             for first in batches:
                 deadline = time.monotonic() + _DEADLINE_S
-                asked = [
-                    store.resolve(account, ask(index, ""), deadline)
-                    for index in range(first, min(first + _SEED_BATCH, start + count))
-                ]
+                those = range(first, min(first + _SEED_BATCH, start + count))
+                asked = [store.resolve(account, ask(index, workload.Session("", index)), deadline) for index in those]
                 answers = await asyncio.gather(*asked)
                 if failed := next((answer for answer in answers if answer.refused or answer.moved), None):
                     raise workload.SeedError(f"the store refused a session: {failed}")
-                sessions.extend(answer.session_id for answer in answers)
+                sessions.extend(map(workload.Session, (answer.session_id for answer in answers), those))
                 on_progress(len(answers))
 
         batches = iter(range(start, start + count, _SEED_BATCH))
@@ -251,14 +251,7 @@ def _batches(rounds: int, seconds: int, binary: str | None, progress: Progress) 
         account = workload.read_account(store.url, target.account)
         sessions = uvloop.run(seed(store.url, account, _SESSIONS_OF_OTHERS, lambda _: None))
         chance = random.Random(3)
-        asks = [
-            ask(
-                index % _IPS,
-                chance.choice(sessions) if chance.random() < workload.RENEWED else "",
-                _FIRST_VISITOR + index,
-            )
-            for index in range(_REQUESTS)
-        ]
+        asks = [ask(index % _IPS, workload.chosen(chance, sessions, index)) for index in range(_REQUESTS)]
         for _ in range(rounds):
             for size in BATCHES:
                 progress.update(task, description=f"batches of {size}")

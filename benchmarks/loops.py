@@ -58,7 +58,7 @@ def deployed(url: str, target: Target) -> Iterator[Stage]:
     """A gateway that runs somewhere; sessions are begun for `target`."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "requests"
-        count = round(workload.REQUESTS * workload.RENEWED)
+        count = workload.SESSIONS
         sessions = workload.begin_sessions(url, [target], count)
         workload.write_requests(path, workload.mixed([target], sessions, host=urlsplit(url).netloc))
         yield Stage(url.rstrip("/"), path, "of the deployed gateway", None, None, None)

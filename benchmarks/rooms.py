@@ -127,24 +127,30 @@ def _function_us(client: "redis.Redis", calls: int) -> float:
 async def _store_rooms(
     url: str, account: Account, client: "redis.Redis", repeats: int, advance: Callable[[], None]
 ) -> list[dict[str, Any]]:
-    ips = itertools.count()
+    ips, visitors = itertools.count(), itertools.count()
     rows = []
     async with Store(url) as store:
 
-        async def batch(sessions: list[str], size: int) -> list[str]:
+        async def batch(sessions: list[workload.Session]) -> list[workload.Session]:
             deadline = time.monotonic() + _DEADLINE_S
-            asked = [store.resolve(account, ask(next(ips), session), deadline) for session in sessions[:size]]
-            return [resolution.session_id for resolution in await asyncio.gather(*asked)]
+            asked = [store.resolve(account, ask(next(ips), session), deadline) for session in sessions]
+            answers = await asyncio.gather(*asked)
+            return [
+                workload.Session(answer.session_id, session.visitor)
+                for answer, session in zip(answers, sessions, strict=True)
+            ]
 
         for size in SIZES:
             brought, renewed = [], []
             for _ in range(repeats):
                 client.config_resetstat()
-                sessions = [await batch([""] * size, size) for _ in range(_CALLS)]
+                sessions = [
+                    await batch([workload.Session("", next(visitors)) for _ in range(size)]) for _ in range(_CALLS)
+                ]
                 brought.append(_function_us(client, _CALLS))
                 client.config_resetstat()
                 for those in sessions:
-                    await batch(those, size)
+                    await batch(those)
                 renewed.append(_function_us(client, _CALLS))
             rows.append(_row("ep1_resolve, new sessions", size, brought))
             advance()
@@ -153,14 +159,13 @@ async def _store_rooms(
     return rows
 
 
-def ask(index: int, session_id: str, visitor: int | None = None) -> Ask:
-    """What client `index` asks of the store, as the gateway puts it; the visitor has the same index if not given."""
-    number = index if visitor is None else visitor
-    tree = orjson.loads(workload.body(Target(), number, session_id))
+def ask(index: int, session: workload.Session) -> Ask:
+    """What client `index` asks of the store, as the gateway puts it, for a session's visitor; its id may be ""."""
+    tree = orjson.loads(workload.body(Target(), session.visitor, session.id, index))
     kept = ("userAgent", "requestIpAddress", "parameters", "type", "trackingId", "fullUrl", "fullReferrer")
     return Ask(
         ip=workload.client_ip(index),
-        session_id=session_id,
+        session_id=session.id,
         visitor=tree["trackingId"],
         bare=False,
         pages=(("+493015981100", 0),),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import SplitResult, urlsplit
 
 import orjson
@@ -21,8 +21,12 @@ from edgeproxy.model import Account
 from edgeproxy.resolve import signature
 from edgeproxy.store import Store, inventory, keys
 
-REQUESTS = 20_000  # distinct requests of a run
+REQUESTS = (
+    100_000  # distinct requests of a run: more than are sent, as who comes again without a session joins the first
+)
+SESSIONS = 18_000  # that live when it begins
 RENEWED = 0.9  # share of requests that renew a session
+_FRESH = 8_000_000  # the first index of visitors who have no session
 POOL_NAME = "berlin"
 POOL = 50_000  # numbers; a run leases its sessions' and one for each request that brings a session
 
@@ -101,14 +105,22 @@ def user_agent(index: int) -> str:
     return f"Mozilla/5.0 (X11; Linux x86_64; rv:{version}.0) Gecko/20100101 Firefox/{version}.0"
 
 
-def body(target: Target, index: int, session_id: str) -> bytes:
-    """The body of a visitor's request; `session_id` "" begins a session."""
+class Session(NamedTuple):
+    """A session that was begun, and the index of its visitor."""
+
+    id: str
+    visitor: int
+
+
+def body(target: Target, index: int, session_id: str, page: int | None = None) -> bytes:
+    """The body of a visitor's request; `session_id` "" begins a session. `page` is the index where it is not given."""
+    page = index if page is None else page
     return orjson.dumps(
         {
             "advId": target.account,
             "numbers": target.number,
             "type": "web",
-            "fullUrl": f"https://www.example.com/cars/{index}?utm_source=newsletter&utm_medium=email",
+            "fullUrl": f"https://www.example.com/cars/{page}?utm_source=newsletter&utm_medium=email",
             "trackingId": f"visitor-{index}",
             "fullReferrer": "https://www.example.com/",
             "parameters": {"custnr": str(1000 + index % 500), "custname": "Autohaus Mitte"},
@@ -129,25 +141,31 @@ def http_request(content: bytes, key: str, ip: str, host: str, *, signed: str | 
     ).encode() + content
 
 
+def chosen(chance: random.Random, sessions: Sequence[Session], fresh: int) -> Session:
+    """For 90 % of requests a session that was begun; for the others none, and the visitor `fresh` of those without."""
+    return chance.choice(sessions) if sessions and chance.random() < RENEWED else Session("", _FRESH + fresh)
+
+
 def mixed(
     targets: Sequence[Target],
-    sessions: Sequence[Sequence[str]],
+    sessions: Sequence[Sequence[Session]],
     *,
     count: int = REQUESTS,
     ips: int = REQUESTS,
     first: int = 0,
     host: str = "127.0.0.1",
 ) -> Iterator[bytes]:
-    """`count` requests in random order, 90 % of them with a session of `sessions[target]`, the others with none.
+    """`count` requests in random order.
 
-    They come from `ips` clients in turn: each is let through as long as fewer than `ips` times the account's requests
-    per second and client are sent. The visitors are those from the `first` on.
+    90 % of them come with a session of `sessions[target]`, from its visitor, of another page; the others with none,
+    from fresh visitors, those from the `first` on. They come from `ips` clients in turn: each is let through as long as
+    fewer than `ips` times the account's requests per second and client are sent.
     """
     chance = random.Random(1 + first)
     for index in range(first, first + count):
         at = chance.randrange(len(targets))
-        session = chance.choice(sessions[at]) if chance.random() < RENEWED and sessions[at] else ""
-        content = body(targets[at], index, session)
+        session = chosen(chance, sessions[at], index)
+        content = body(targets[at], session.visitor, session.id, index)
         yield http_request(content, targets[at].key, client_ip(index % ips), host)
 
 
@@ -177,14 +195,14 @@ class SeedError(Exception):
 
 def begin_sessions(
     url: str, targets: Sequence[Target], count: int, on_progress: Callable[[int], None] = lambda _: None
-) -> list[list[str]]:
-    """Begin `count` sessions through a gateway; gives their ids by target.
+) -> list[list[Session]]:
+    """Begin `count` sessions through a gateway; gives them by target.
 
     Raises:
         SeedError: it refused one for good.
     """
     parts = urlsplit(url)
-    sessions: list[list[str]] = [[] for _ in targets]
+    sessions: list[list[Session]] = [[] for _ in targets]
     left = {index: index % len(targets) for index in range(count)}
     for _ in range(_ATTEMPTS):
         requests = (
@@ -196,7 +214,7 @@ def begin_sessions(
         for index, answer in answers:
             tree = orjson.loads(answer)
             if tree.get("success"):
-                sessions[left.pop(index)].append(tree["sessionId"])
+                sessions[left.pop(index)].append(Session(tree["sessionId"], index))
             else:
                 refusal = answer
         if not left:
@@ -289,11 +307,11 @@ class Snapshot:
 
 
 def begin(url: str, store_url: str, snapshot: Snapshot, path: Path, target: Target) -> None:
-    """Begin 18,000 sessions through our own gateway, in an otherwise empty store; keep 20,000 requests in `path`."""
+    """Begin 18,000 sessions through our own gateway, in an otherwise empty store; keep 100,000 requests in `path`."""
     snapshot.clear()
     with contextlib.closing(redis.Redis.from_url(store_url)) as client:
         numbers = cast("list[bytes]", client.hkeys(keys.numbers(target.account)))
         client.zadd(keys.pool(target.account, POOL_NAME)[0], dict.fromkeys(numbers, 0))
-    sessions = begin_sessions(url, [target], round(REQUESTS * RENEWED))
+    sessions = begin_sessions(url, [target], SESSIONS)
     write_requests(path, mixed([target], sessions))
     snapshot.take()

@@ -88,39 +88,44 @@ class Peer:
                 row_pages += [number, pool + 1]
         visitor_ip = read_client(page.request_ip)
         visit = orjson.dumps(
-            {
+            {  # in the order that the store reads it by
+                "userAgent": page.user_agent,
+                "requestIpAddress": visitor_ip.kept if visitor_ip else "",
+                "parameters": page.parameters,
                 "type": "app" if page.is_app else "web",
                 "trackingId": page.tracking_id,
                 "fullUrl": page.full_url,
                 "fullReferrer": page.full_referrer,
-                "parameters": page.parameters,
-                "userAgent": page.user_agent,
-                "requestIpAddress": visitor_ip.kept if visitor_ip else "",
             }
         )
-        names = list(self._keys)
         session_id = page.session_id if len(page.session_id) == 36 else ""
-        how = 4 * (page.dry_run or (not page.is_app and _known_crawler(page.user_agent)))
-        if session_id:
-            how += 1
-            names.append(site["session_prefix"] + session_id)
-        names.append(f"{site['session_prefix']}{uuid.uuid4()}")
-        if page.tracking_id:
-            how += 2
-            names.append(site["visitor_prefix"] + page.tracking_id)
+        bare = page.dry_run or (not page.is_app and _known_crawler(page.user_agent))
         client = self._client_ip.find(
             request.client.host if request.client else None, tuple(request.headers.getlist("x-forwarded-for"))
         )
-        raw = await self._redis.execute_command(  # type: ignore[no-untyped-call]
-            "FCALL", site["function"], len(names), *names, 0, site["head"], 0,
-            client.counted, how, visit, len(row_pages) // 2, *row_pages,
-        )  # fmt: skip
-        reply = orjson.loads(raw)
-        if "results" not in reply:
-            raise Fault(Kind.STORE_UNAVAILABLE)
-        code, *rest = reply["results"][0]
+        admitted = None  # the places left in the window of a request that joins a session
+        while True:
+            names, how = list(self._keys), 4 * bare + 8 * (admitted is not None)
+            if session_id:
+                how += 1
+                names.append(site["session_prefix"] + session_id)
+            names.append(f"{site['session_prefix']}{uuid.uuid4()}")
+            if page.tracking_id:
+                how += 2
+                names.append(site["visitor_prefix"] + page.tracking_id)
+            raw = await self._redis.execute_command(  # type: ignore[no-untyped-call]
+                "FCALL", site["function"], len(names), *names, 0, site["head"], 0,
+                client.counted, how, visit, len(row_pages) // 2, *row_pages,
+            )  # fmt: skip
+            reply = orjson.loads(raw)
+            if "results" not in reply:
+                raise Fault(Kind.STORE_UNAVAILABLE)
+            code, *rest = reply["results"][0]
+            if code != 4:
+                break
+            admitted, session_id = rest
         day_left_s = -(-(reply["day_end"] - reply["now"]) // 1000)
-        left = rest[1] if code == 0 else 0
+        left = admitted if admitted is not None else rest[1] if code == 0 else 0
         headers["RateLimit-Policy"] = self._policy
         points_left = max(0, site["points_daily"] - reply["spent"])
         headers["RateLimit"] = f'"ip";r={left};t=1, "points";r={points_left};t={day_left_s}'

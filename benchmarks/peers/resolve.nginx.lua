@@ -218,47 +218,54 @@ return function()
       pages[#pages + 1] = pool
     end
   end
-  local visit = encode({
-    type = tree.type, trackingId = visitor, fullUrl = tree.fullUrl, fullReferrer = tree.fullReferrer,
-    parameters = tree.parameters, userAgent = tree.userAgent, requestIpAddress = truncated(tree.requestIpAddress),
+  -- In the order that the store reads it by.
+  local parameters = next(tree.parameters) and encode(tree.parameters) or "{}"
+  local visit = concat({
+    '{"userAgent":', encode(tree.userAgent), ',"requestIpAddress":', encode(truncated(tree.requestIpAddress)),
+    ',"parameters":', parameters, ',"type":', encode(tree.type), ',"trackingId":', encode(visitor),
+    ',"fullUrl":', encode(tree.fullUrl), ',"fullReferrer":', encode(tree.fullReferrer), "}",
   })
-  local fresh = uuid4()
-  local count, how = KEYS, bare and 4 or 0
-  local names = {unpack(K)}
-  if session ~= "" then
-    count, how = count + 1, how + 1
-    names[count] = site.session_prefix .. session
-  end
-  count = count + 1
-  names[count] = site.session_prefix .. fresh
-  if visitor ~= "" then
-    count, how = count + 1, how + 2
-    names[count] = site.visitor_prefix .. visitor
-  end
-  names[count + 1] = 0
-  names[count + 2] = site.head
-  names[count + 3] = 0
-  names[count + 4] = ngx.var.remote_addr
-  names[count + 5] = how
-  names[count + 6] = visit
-  names[count + 7] = #pages / 2
-  for i = 1, #pages do names[count + 7 + i] = pages[i] end
 
   local store = redis:new()
   store:set_timeout(site.budget_ms)
   if not store:connect(SOCKET) then return refuse(500, "Store unavailable") end
-  local raw, failure = store:fcall(site["function"], count, unpack(names, 1, count + 7 + #pages))
-  if not raw then
-    ngx.log(ngx.ERR, failure)
-    store:close()
-    return refuse(500, "Store unavailable")
-  end
+  local admitted  -- the places left in the window of a request that joins a session
+  local reply, result, code
+  repeat
+    local count, how = KEYS, (bare and 4 or 0) + (admitted and 8 or 0)
+    local names = {unpack(K)}
+    if session ~= "" then
+      count, how = count + 1, how + 1
+      names[count] = site.session_prefix .. session
+    end
+    count = count + 1
+    names[count] = site.session_prefix .. uuid4()
+    if visitor ~= "" then
+      count, how = count + 1, how + 2
+      names[count] = site.visitor_prefix .. visitor
+    end
+    names[count + 1] = 0
+    names[count + 2] = site.head
+    names[count + 3] = 0
+    names[count + 4] = ngx.var.remote_addr
+    names[count + 5] = how
+    names[count + 6] = visit
+    names[count + 7] = #pages / 2
+    for i = 1, #pages do names[count + 7 + i] = pages[i] end
+    local raw, failure = store:fcall(site["function"], count, unpack(names, 1, count + 7 + #pages))
+    if not raw then
+      ngx.log(ngx.ERR, failure)
+      store:close()
+      return refuse(500, "Store unavailable")
+    end
+    reply = decode(raw)
+    result = reply.results and reply.results[1]
+    code = result and result[1]
+    if code == 4 then admitted, session = result[2], result[3] end
+  until code ~= 4
   store:set_keepalive(IDLE_MS, POOL)
 
-  local reply = decode(raw)
-  local result = reply.results and reply.results[1]
   if not result then return refuse(500, "Store unavailable") end
-  local code = result[1]
   if code == 1 then
     limits(0, reply)
     return refuse(403, "Blocked IP: more than " .. site.per_second .. " requests per second", ceil(result[2] / 1000))
@@ -274,7 +281,7 @@ return function()
     if number then parts[#parts + 1] = fragment(shown[i], number) end
   end
   local answer = '{"success":true,"numbers":[' .. concat(parts, ",") .. '],"sessionId":"' .. result[2] .. '"}'
-  limits(result[3], reply)
+  limits(admitted or result[3], reply)
   ngx.header["Content-Length"] = #answer
   return ngx.print(answer)
 end
