@@ -17,7 +17,10 @@ Header = Literal["x-forwarded-for", "forwarded"]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # A pair of a Forwarded element (RFC 7239 §4), with the `;` after it; an address with colons is taken unquoted too.
-_PAIR = re.compile(r"""\s*(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",;\\]*))\s*)?(?:;|$)""")
+# What it has taken it never gives back (`*+`), so that its time grows with the element's length, not with the square.
+_PAIR = re.compile(
+    r"""\s*+(?:([!#$%&'*+.^_`|~0-9A-Za-z-]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s",;\\]*+))\s*+)?(?:;|$)"""
+)
 _QUOTE_OR_COMMA = re.compile('[",]')
 _ESCAPED = re.compile(r"\\(.)")
 _PORT = re.compile(r"(?::(?:[0-9]{1,5}|_[0-9A-Za-z._-]+))?", re.ASCII)
