@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, cast
 
 import orjson
@@ -23,9 +23,11 @@ from yarl import URL
 
 from edgeproxy import docs, openapi, telemetry
 from edgeproxy.accounts import number
+from edgeproxy.aside import aside
 from edgeproxy.calls import handler as calls
 from edgeproxy.connections import Port, places
 from edgeproxy.errors import Fault
+from edgeproxy.model import PoolState
 from edgeproxy.partner import handler as partner
 from edgeproxy.resolve.answer import Answer
 from edgeproxy.resolve.handler import Handler
@@ -94,6 +96,9 @@ class Gateway:
         self._back: dict[str, int] = {}  # account at whose request the store's clock had gone back → by how many ms
         self._mending: asyncio.Task[None] | None = None
         self._back_told = -_TELL_AGAIN_S
+        self._scraping = asyncio.Lock()
+        self._pools_told: Sequence[PoolState] | None = None
+        self._pools_text = b""
 
     async def run(self, supervisor: int, on_handled: Callable[[], object]) -> None:
         """Serve until SIGTERM, then drain: fail readiness, wait, close the ports, finish what is in flight.
@@ -256,9 +261,18 @@ class Gateway:
 
     async def _metrics(self, request: web.BaseRequest) -> web.Response:
         return web.Response(
-            body=self._board.exposition(await self._pools.look()),
+            body=self._board.exposition() + await self._pools_exposition(),
             headers={hdrs.CONTENT_TYPE: "text/plain; version=0.0.4; charset=utf-8"},
         )
+
+    async def _pools_exposition(self) -> bytes:
+        """The metrics of pools, written once for each look at them, however many scrapes there are."""
+        async with self._scraping:
+            pools = await self._pools.look()
+            if pools is not self._pools_told:
+                self._pools_text = await aside(telemetry.pools_exposition, pools)
+                self._pools_told = pools
+            return self._pools_text
 
     async def _openapi(self, request: web.BaseRequest) -> web.Response:
         return web.Response(body=_documents(self._settings.api_version)[0], content_type="application/json")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Sequence
 
 import orjson
 
@@ -25,6 +26,7 @@ class Pools:
         self._store = store
         self._functions = Functions(store, None)
         self._known: dict[str, tuple[float, list[PoolState]]] = {}  # account → when it was seen, and its pools
+        self._told: Sequence[PoolState] = ()
         self._last = ""  # the account that was looked at last
         self._looked = -_FRESH_S
         self._looking = asyncio.Lock()
@@ -54,21 +56,21 @@ class Pools:
             found += [PoolState(account, name, *counts) for (name, _), counts in zip(some, reply["pools"], strict=True)]
         return found
 
-    async def look(self) -> list[PoolState]:
-        """How the pools of all accounts stand, those with the smallest share of free numbers first; for metrics.
+    async def look(self) -> Sequence[PoolState]:
+        """How the pools of all accounts stand, for metrics; the same object until they are looked at again.
 
-        Takes a second at most: as many accounts are looked at as that allows, from where the last look ended, and of
-        the others is told what was seen lately. Nothing is known where the store does not answer.
+        Takes a second at most, once a second: as many accounts are looked at as that allows, from where the last look
+        ended, and of the others is told what was seen lately. Nothing is known where the store does not answer.
         """
         async with self._looking:
             if time.monotonic() - self._looked >= _FRESH_S:
                 if self._store.servers.server(keys.ACCOUNTS).silent:
-                    return []
+                    return ()
                 await self._look()
                 self._looked = time.monotonic()
-        since = time.monotonic() - _KEPT_S
-        found = [state for seen, pools in self._known.values() if seen >= since for state in pools]
-        return sorted(found, key=lambda state: (state.free / max(1, state.numbers), -state.overflowed))
+                since = self._looked - _KEPT_S
+                self._told = [state for seen, pools in self._known.values() if seen >= since for state in pools]
+            return self._told
 
     async def _look(self) -> None:
         until = time.monotonic() + _LOOK_S
