@@ -27,7 +27,7 @@ from edgeproxy.accounts import display, number
 from edgeproxy.calls import handler as calls
 from edgeproxy.model import PoolState
 from edgeproxy.partner import resources
-from edgeproxy.partner.resources import OPERATIONS, SOUND_MOST, Operation
+from edgeproxy.partner.resources import ADDRESS, OPERATIONS, SOUND_MOST, Operation
 from edgeproxy.resolve import handler, signature, wire
 from edgeproxy.static import handler as static
 from edgeproxy.static import wire as static_wire
@@ -293,6 +293,7 @@ LARGEST: dict[str, Any] = {
     "name": _WIDE * 60, "custnr": _WIDE * 45, "corporateid": _WIDE * 40, "email": _WIDE * 150,
     "dncs_class_name": _WIDE * 60, "media": _WIDE * 60, "campaign_id": _WIDE * 45,
     "customer_id": "1", "source_id": "643967", "vm_greeting_id": "2", "cdr_id": "1",
+    "recording_id": "1", **dict.fromkeys(ADDRESS, _WIDE * 40),
     **{f"custom_{i}": _WIDE * 255 for i in range(1, 21)},
     "alt_numbers": [f"+4930159812{i:02}" for i in range(10)],
     "destnr": "+493012345601", "smsnumber": "+493012345601", "phonenr": "+49890510",
