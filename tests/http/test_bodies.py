@@ -60,7 +60,7 @@ async def test_a_body_that_announces_too_much_is_refused_before_it_comes(edge: E
 
 
 @apis
-@pytest.mark.parametrize("times", [1, 100])
+@pytest.mark.parametrize("times", [1, 20])
 async def test_a_body_that_grows_too_large_is_refused_as_any_bad_body(edge: Edge, api: Api, times: int) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(times):
@@ -161,7 +161,7 @@ async def test_what_is_left_of_a_refused_body_is_never_inflated(edge: Edge, api:
     bomb = gzip.compress(bytes(1000 * api.most))[: api.most]
     assert (await post(edge, api, bomb, **{"Content-Encoding": "gzip"}))[0] == 400
     assert inflated == [api.most + 1]
-    assert (await post(edge, api, io.BytesIO(bomb.ljust(100 * api.most)), **{"Content-Encoding": "gzip"}))[0] == 400
+    assert (await post(edge, api, io.BytesIO(bomb.ljust(20 * api.most)), **{"Content-Encoding": "gzip"}))[0] == 400
     assert inflated == [api.most + 1]  # of a body that is too large as it comes, nothing is
 
 
