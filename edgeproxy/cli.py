@@ -15,11 +15,23 @@ from typing import Any
 import click
 import orjson
 
-from edgeproxy import __version__, account_file, numbers_file, telemetry
+from edgeproxy import __version__, account_file, numbers_file, telemetry, wording
 from edgeproxy import demo as demo_data
-from edgeproxy.account_file import AccountFile, AccountFileError
+from edgeproxy.account_file import AccountFile
 from edgeproxy.calls.caller import read_caller
-from edgeproxy.commands import audited, embedded_directory, fail, known_account, load_settings, run, store_at, store_of
+from edgeproxy.commands import (
+    NOTHING_CHANGED,
+    account_file_of,
+    audited,
+    demo_directory,
+    embedded_directory,
+    fail,
+    known_account,
+    load_settings,
+    run,
+    store_at,
+    store_of,
+)
 from edgeproxy.commands.accounts import accounts
 from edgeproxy.commands.check import check
 from edgeproxy.commands.clock import clock
@@ -40,7 +52,7 @@ from edgeproxy.store.partner import Partner, User
 from edgeproxy.store.rotation import Tally
 from edgeproxy.store.sealing import SealError
 from edgeproxy.store.static import Static
-from edgeproxy.supervisor import Supervisor
+from edgeproxy.supervisor import ListenError, Supervisor
 
 _PASSWORD_LEAST = 8
 _USER_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}|[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,190}")
@@ -67,7 +79,7 @@ def serve(workers: int | None, port: int | None, manage_port: int | None) -> Non
     directory = embedded_directory(settings)
     click.echo(f"no EDGEPROXY_STORE_URL: the embedded store, in {directory}, for this machine alone", err=True)
     with _embedded(directory) as embedded:
-        run(_prepare(settings, embedded.url, None))
+        run(_prepare(settings, embedded.url, None), settings)
         _supervise(settings, embedded.url, embedded)
 
 
@@ -91,8 +103,8 @@ def demo(port: int, manage_port: int, data_dir: Path | None, workers: int | None
     telemetry.log_to_stderr()
     with as_file(files(__package__).joinpath("demo.yaml")) as path:
         accounts = account_file.read(path)
-    with _embedded(data_dir or settings.data_dir / "demo") as embedded:
-        run(_prepare(settings, embedded.url, accounts))
+    with _embedded(data_dir or demo_directory(settings)) as embedded:
+        run(_prepare(settings, embedded.url, accounts), settings)
         _supervise(
             settings,
             embedded.url,
@@ -110,13 +122,8 @@ def load(file: Path, dry_run: bool) -> None:
     What is as the file says stays as it is; accounts that the file does not name are left alone.
     """
     settings = load_settings()
-    try:
-        accounts = account_file.read(file)
-    except AccountFileError as error:
-        fail(f"{error}\nnothing was changed")
-    except OSError as error:
-        fail(f"{file}: {error.strerror}")
-    changes = run(_load(settings, accounts, dry_run))
+    accounts = account_file_of(file)
+    changes = run(_load(settings, accounts, dry_run), settings)
     for change in changes:
         for line in change.lines:
             click.echo(f"{change.account}: {line}")
@@ -152,7 +159,7 @@ def add_user(name: str, account: str) -> None:
         fail(f"the password has less than {_PASSWORD_LEAST} characters")
     hashes = {algorithm: digest.ha1(algorithm, name, digest.REALM, password) for algorithm in digest.OFFERED}
     settings = load_settings()
-    run(_save_user(settings, name, User(account, hashes)))
+    run(_save_user(settings, name, User(account, hashes)), settings)
     click.echo(f"{name} may ask for {account}")
 
 
@@ -161,7 +168,7 @@ def add_user(name: str, account: str) -> None:
 def remove_user(name: str) -> None:
     """Remove the user NAME; its next request is refused."""
     settings = load_settings()
-    if not run(_remove_user(settings, name)):
+    if not run(_remove_user(settings, name), settings):
         fail(f"there is no user {name}")
     click.echo(f"{name} is removed")
 
@@ -169,7 +176,8 @@ def remove_user(name: str) -> None:
 @user.command("list")
 def list_users() -> None:
     """List all users with their accounts."""
-    for name, account in run(_users(load_settings())).items():
+    settings = load_settings()
+    for name, account in run(_users(settings), settings).items():
         click.echo(f"{name} {account}")
 
 
@@ -190,14 +198,14 @@ def import_numbers(account: str, file: Path) -> None:
     try:
         rows = numbers_file.read(file)
     except NumbersFileError as error:
-        fail(f"{error}\nnothing was changed")
+        fail(f"{error}\n{NOTHING_CHANGED}")
     except OSError as error:
-        fail(f"{file}: {error.strerror}")
+        fail(f"{file}: {error.strerror}\n{NOTHING_CHANGED}")
     settings = load_settings()
     with click.progressbar(length=len(rows), label="numbers", file=sys.stderr) as bar:
-        report = run(_import_numbers(settings, account, rows, bar.update))
-    for line, fault in report.refused:
-        click.echo(f"{file}:{line}: {fault}", err=True)
+        report = run(_import_numbers(settings, account, rows, bar.update), settings)
+    for text in wording.first_of([f"{file}:{line}: {fault}" for line, fault in report.refused]):
+        click.echo(text, err=True)
     click.echo(
         f"{report.counts['create']} put to use, {report.counts['update']} changed, "
         f"{report.counts['unchanged']} as they were, {len(report.refused)} refused"
@@ -211,7 +219,8 @@ def import_numbers(account: str, file: Path) -> None:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def export_numbers(account: str, file: Path) -> None:
     """Write all numbers in use to FILE: YAML if it ends in .yaml, else CSV. An import takes it as it is."""
-    in_use = run(_numbers_in_use(load_settings(), account))
+    settings = load_settings()
+    in_use = run(_numbers_in_use(settings, account), settings)
     bodies = [{"phoneNumber": number.removeprefix("+"), **wire.show(parts)} for number, parts in in_use.items()]
     try:
         _write(file, numbers_file.write(bodies, as_yaml=numbers_file.is_yaml(file)))
@@ -230,7 +239,7 @@ def erase(account: str, tracking_id: str, session_id: str, caller: str) -> None:
     if sum(bool(value) for value in (tracking_id, session_id, caller)) != 1:
         fail("exactly one of --tracking-id, --session-id, --caller is needed")
     settings = load_settings()
-    receipt = run(_erase(settings, account, tracking_id, session_id, caller))
+    receipt = run(_erase(settings, account, tracking_id, session_id, caller), settings)
     for name, count in asdict(receipt).items():
         click.echo(f"{name}: {count}")
 
@@ -254,8 +263,8 @@ def rotate_keys() -> None:
     """
     settings = load_settings()
     if not settings.store_keys:
-        fail("EDGEPROXY_STORE_KEYS is not set: there is no key to seal with")
-    before = run(_rotate(settings))
+        fail(f"{settings.told_as('store_keys')} is not set: there is no key to seal with")
+    before = run(_rotate(settings), settings)
     click.echo(
         f"{before.counts['plain']} that were plain and {before.counts['older']} under an older key are sealed with "
         f"the first key, {before.counts['first']} were"
@@ -398,8 +407,8 @@ def _supervise(
 ) -> None:
     try:
         supervisor = Supervisor(settings, store_url, embedded)
-    except OSError as error:
-        fail(f"cannot listen on ports {settings.port} and {settings.manage_port}: {error.strerror}")
+    except ListenError as error:
+        fail(str(error))
     edge = f"http://{_reachable(settings.host)}:{supervisor.edge_port}"
     scheme = "http" if settings.manage_tls() is None else "https"
     manage = f"{scheme}://{_reachable(settings.manage_host)}:{supervisor.manage_port}"

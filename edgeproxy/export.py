@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -22,15 +21,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from edgeproxy import moments
 from edgeproxy.account_file import Duration
-from edgeproxy.commands import fail, load_settings, store_of
-from edgeproxy.errors import Fault
+from edgeproxy.commands import UNAVAILABLE, fail, known_account, load_settings, store_fault, store_of
 from edgeproxy.model import Account
 from edgeproxy.settings import Settings
 from edgeproxy.store import StoreError, streams, visits
 from edgeproxy.store.calls import Calls
 from edgeproxy.store.visits import Page, Visit
 
-_PATIENCE_S = 5
 _ROW_GROUP_BYTES = 32 * 1024 * 1024  # of Arrow's memory: a row group is written when it has so many
 _SESSIONS = 500  # that the store is asked about at once
 _STEPS = 1000  # of the progress bar, for each stream
@@ -130,15 +127,16 @@ def export(account: str, what: str, begin: When, end: When, file: Path) -> None:
     what was there before is replaced at the end.
     """
     writer = _writer(file, what)
+    settings = load_settings()
     try:
-        counts = asyncio.run(_export(load_settings(), account, what, (begin, end), file, writer))
+        counts = asyncio.run(_export(settings, account, what, (begin, end), file, writer))
     except asyncio.CancelledError:
         click.echo("ended before all was written", err=True)
         sys.exit(128 + signal.SIGTERM)
     except (ExportError, StoreError) as error:
         fail(str(error))
-    except Fault as fault:
-        fail(f"the store cannot be used: {fault.text}")
+    except UNAVAILABLE as error:
+        fail(store_fault(error, settings))
     except OSError as error:
         if error.errno == errno.EPIPE:
             raise  # whoever read standard output has enough; click ends quietly
@@ -158,9 +156,7 @@ async def _export(
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _this_task().cancel)
     counts: dict[str, int] = {}
     async with store_of(settings) as store:
-        known = await store.account(account, time.monotonic() + _PATIENCE_S)
-        if known is None:
-            raise ExportError(f"there is no account {account}")
+        known = await known_account(store, account)
         calls = Calls(store, None)
         now_ms = await calls.now_ms(known)
         try:

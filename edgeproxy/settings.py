@@ -7,8 +7,10 @@ import base64
 import contextlib
 import ipaddress
 import os
+import re
 import ssl
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,6 +18,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     field_validator,
@@ -29,11 +32,32 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from edgeproxy import wording
 from edgeproxy.store_url import StoreURL
 
 PREFIX = "EDGEPROXY_"
 _CONFIG = PREFIX + "CONFIG"  # names the TOML file
 _KEY_BYTES = 32
+_CONFIG_MOST = 1024 * 1024  # bytes
+_OPTIONS = ("workers", "port", "manage_port")  # settings that commands have options for
+_CERTIFICATE, _CERTIFICATE_KEY = "manage_tls_certificate", "manage_tls_key"
+# What Python's reader says → what to do about it; the first that fits.
+_TOML_FAULTS = (
+    ("Expected '='", "expected `name = value`"),
+    ("Invalid statement", "expected `name = value`"),
+    ("Invalid initial character", "expected `name = value`"),
+    ("Expected ']", "a bracket is not closed"),
+    ("Expected \"'", "a quote is not closed"),
+    ("Unescaped", "a backslash cannot stand there: write it twice, or put the text in single quotes"),
+    ("Cannot overwrite", "the name stands twice"),
+    ("twice", "the name stands twice"),
+    ("Unterminated", "a quote is not closed"),
+    ("Illegal character", "a quote is not closed, or holds a character that cannot stand there"),
+    ("Invalid value (at end", "a value is missing, or a bracket is not closed"),
+    ("Invalid value", "is no value: a text stands in quotes"),
+    ("Unclosed", "a bracket is not closed"),
+    ("Expected newline", "the line goes on after its value: a text stands in quotes"),
+)
 _TESTS = PREFIX + "TEST_"  # what the test suite reads
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -152,6 +176,8 @@ class Settings(BaseSettings):
     )
     access_log: bool = Field(False, description="a JSON line to stdout for each request")
 
+    _names: dict[str, str] = PrivateAttr(default_factory=dict)  # setting → what it is called where it was set
+
     @field_validator("store_url")
     @classmethod
     def _known_scheme(cls, url: SecretStr | None) -> SecretStr | None:
@@ -177,8 +203,11 @@ class Settings(BaseSettings):
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         try:
             context.load_cert_chain(self.manage_tls_certificate, self.manage_tls_key)
-        except (OSError, ssl.SSLError) as error:
-            raise ValueError(f"the certificate and its key cannot be used: {error}") from None
+        except ssl.SSLError as error:
+            why = "they do not belong together" if "MISMATCH" in (error.reason or "") else "one of them is no PEM file"
+            raise ValueError(f"the certificate and its key cannot be used: {why}") from None
+        except OSError as error:
+            raise ValueError(f"the certificate and its key cannot be used: {error.strerror}") from None
         return context
 
     @classmethod
@@ -191,9 +220,57 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """What was said on the command line comes first, then the environment, then the TOML file."""
-        path = os.environ.get(_CONFIG)
-        tree = tomllib.loads(Path(path).read_text()) if path else {}
-        return init_settings, env_settings, InitSettingsSource(settings_cls, tree)
+        return init_settings, env_settings, InitSettingsSource(settings_cls, _Config.read().tree)
+
+    def told_as(self, name: str) -> str:
+        """What a setting is called where it was set: an option, `EDGEPROXY_…`, or its name in the TOML file."""
+        return self._names.get(name, PREFIX + name.upper())
+
+
+class _ConfigError(Exception):
+    """The TOML file cannot be read; the text tells why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Config:
+    """The TOML file, if there is one."""
+
+    path: str
+    text: str
+    tree: dict[str, Any]
+
+    @classmethod
+    def read(cls) -> "_Config":
+        path = os.environ.get(_CONFIG, "")
+        if not path:
+            return cls("", "", {})
+        try:
+            with Path(path).open("rb") as file:
+                content = file.read(_CONFIG_MOST + 1)
+            if len(content) > _CONFIG_MOST:
+                raise _ConfigError(f"{_CONFIG}: {path}: is larger than {_CONFIG_MOST} bytes")
+            text = content.decode()
+            return cls(path, text, tomllib.loads(text))
+        except OSError as error:
+            raise _ConfigError(f"{_CONFIG}: {path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise _ConfigError(f"{_CONFIG}: {path}: is not UTF-8") from None
+        except tomllib.TOMLDecodeError as error:
+            raise _ConfigError(f"{path}{_toml_fault(str(error), text)}") from None
+        except (RecursionError, ValueError):  # also an integer of thousands of digits
+            raise _ConfigError(f"{_CONFIG}: {path}: is not TOML") from None
+
+    def line(self, name: str) -> int:
+        """The line (from 1) on which a setting stands."""
+        found = re.search(rf"^[ \t]*[\[\"']*{re.escape(name)}\b", self.text, re.MULTILINE)
+        return self.text.count("\n", 0, found.start()) + 1 if found else 1
+
+
+def _toml_fault(said: str, text: str) -> str:
+    place = re.search(r"\(at line (\d+), column (\d+)\)", said)  # else it is at the end
+    where = f":{place[1] if place else text.rstrip().count(chr(10)) + 1}: "
+    column = f" (column {place[2]})" if place else ""
+    return where + next((text for what, text in _TOML_FAULTS if what in said), "is not TOML") + column
 
 
 def load(**overrides: Any) -> Settings:
@@ -204,20 +281,46 @@ def load(**overrides: Any) -> Settings:
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields} | {_CONFIG}
     faults = [
-        f"{name}: there is no such setting"
+        f"{name}: there is no such setting{wording.meant(name, sorted(known))}"
         for name in sorted(os.environ)
         if name.startswith(PREFIX) and name not in known and not name.startswith(_TESTS)
     ]
+    given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
+        config = _Config.read()
+        settings = Settings(**given)
     except ValidationError as invalid:
-        for error in invalid.errors(include_url=False, include_input=False, include_context=False):
-            name, *place = error["loc"] or ("manage_tls_certificate",)
-            where = PREFIX + str(name).upper() + "".join(f"[{step}]" for step in place if isinstance(step, int))
-            fault = f"{where}: {error['msg'].removeprefix('Value error, ')}"
+        for error in invalid.errors(include_url=False):
+            name, *steps = error["loc"] or (_CERTIFICATE if _CERTIFICATE in _set(given, config) else _CERTIFICATE_KEY,)
+            text = wording.why(error)
+            if error["type"] == "extra_forbidden":
+                meant = str(name).lower().removeprefix(PREFIX.lower())
+                text = f"there is no such setting{wording.meant(meant, Settings.model_fields)}"
+            where = _name_of(str(name), given, config) + "".join(f"[{step}]" for step in steps if isinstance(step, int))
+            fault = f"{where}: {text}"
             faults += [fault] if fault not in faults else []
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        faults.append(f"{_CONFIG}: {error}")
+    except _ConfigError as error:
+        faults.append(str(error))
     if faults:
         raise SettingsError("\n".join(faults))
+    settings._names.update(  # noqa: SLF001 - it is made here
+        {name: _name_of(name, given, config, line=False) for name in _set(given, config)}
+    )
     return settings
+
+
+def _set(given: dict[str, Any], config: _Config) -> set[str]:
+    """The names of the settings that were set, or that somebody meant to set."""
+    return given.keys() | {name for name in Settings.model_fields if _in_environment(name)} | config.tree.keys()
+
+
+def _in_environment(name: str) -> bool:
+    return bool(os.environ.get(PREFIX + name.upper()))
+
+
+def _name_of(name: str, given: dict[str, Any], config: _Config, *, line: bool = True) -> str:
+    if name in given and name in _OPTIONS:
+        return "--" + name.replace("_", "-")
+    if name in config.tree and not _in_environment(name):
+        return f"{config.path}:{config.line(name)}: {name}" if line else f"{name} in {config.path}"
+    return PREFIX + name.upper()

@@ -44,6 +44,11 @@ class StoreURL:
     tls: bool = False
     tls_files: tuple[tuple[str, str], ...] = ()  # option → file
 
+    @property
+    def place(self) -> str:
+        """Where that is, without what could be secret."""
+        return self.path or ", ".join(f"{host}:{port}" for host, port in self.hosts)
+
     @classmethod
     def parse(cls, text: str) -> "StoreURL":
         """Read a URL.

@@ -32,11 +32,18 @@ _PAUSE_S = 1
 _LETTING_GO_S = 2  # that workers who have drained take to close their ports
 
 
+class ListenError(Exception):
+    """A port cannot be listened on; the text says which, why, and what to set."""
+
+
 class Supervisor:
     """Runs the workers of a node until SIGTERM or SIGINT.
 
     It opens a listening socket a worker and port (SO_REUSEPORT) and keeps them open: while a crashed worker is
     replaced, its connections wait instead of being refused. `embedded` is a store to be kept running beside them.
+
+    Raises:
+        ListenError: a port cannot be had.
     """
 
     def __init__(self, settings: Settings, store_url: str, embedded: EmbeddedStore | None = None) -> None:
@@ -44,9 +51,8 @@ class Supervisor:
         self._store_url = store_url
         self._embedded = embedded
         self._board = Board(settings.workers)
-        patience_s = settings.drain_s + _LETTING_GO_S
-        self._edge = listen(settings.host, settings.port, settings.workers, patience_s)
-        self._manage = listen(settings.manage_host, settings.manage_port, settings.workers, patience_s)
+        self._edge = _listen(settings, "host", "port")
+        self._manage = _listen(settings, "manage_host", "manage_port")
         self._alive, self._alive_kept = os.pipe()  # workers see its end when this process is gone
         self._workers: dict[int, tuple[int, float]] = {}  # process id → worker, start
         self._due: dict[int, float] = dict.fromkeys(range(settings.workers), 0.0)  # worker → when to start it
@@ -167,6 +173,18 @@ class Supervisor:
             except EmbeddedStoreError as error:
                 _log.error("the embedded store does not start: %s", error)
                 time.sleep(_PAUSE_S)
+
+
+def _listen(settings: Settings, host_setting: str, port_setting: str) -> list[socket.socket]:
+    host, port = getattr(settings, host_setting), getattr(settings, port_setting)
+    try:
+        return listen(host, port, settings.workers, settings.drain_s + _LETTING_GO_S)
+    except OSError as error:
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        at_fault = port_setting if error.errno in (errno.EADDRINUSE, errno.EACCES) else host_setting
+        raise ListenError(
+            f"cannot listen on {place}: {error.strerror}: choose another with {settings.told_as(at_fault)}"
+        ) from None
 
 
 def listen(host: str, port: int, count: int, patience_s: float = 0) -> list[socket.socket]:

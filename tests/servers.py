@@ -252,9 +252,10 @@ def async_client_of(url: str) -> Any:
 def configured(url: str, **options: str) -> Iterator[None]:
     """A context in which the servers of a store are configured so."""
     with client_of(url) as client:
-        before = [on_primaries(client, f"CONFIG GET {name}")[0] for name in options]
-        for name, value in options.items():
-            on_primaries(client, "CONFIG SET", name.replace("_", "-"), value)
+        named = {name.replace("_", "-"): value for name, value in options.items()}
+        before = [on_primaries(client, f"CONFIG GET {name}")[0] for name in named]
+        for name, value in named.items():
+            on_primaries(client, "CONFIG SET", name, value)
         try:
             yield
         finally:

@@ -21,7 +21,8 @@ def accounts() -> None:
 @accounts.command("list")
 def list_accounts() -> None:
     """List all accounts, each with its numbers and users."""
-    for entry in run(_entries(load_settings())):
+    settings = load_settings()
+    for entry in run(_entries(settings), settings):
         cut_off = " (its removal, or its first load, was cut off)" if entry.state == "removed" else ""
         counts = (_many(entry.pools, "pool"), _many(entry.numbers, "number"), _many(entry.users, "user"))
         click.echo(f"{entry.account}: {', '.join(counts)}{cut_off}")
@@ -31,7 +32,8 @@ def list_accounts() -> None:
 @click.argument("name")
 def show(name: str) -> None:
     """Tell how the account NAME is set up, without its secrets, and what it has in the store."""
-    found = run(_one(load_settings(), name))
+    settings = load_settings()
+    found = run(_one(settings, name), settings)
     click.echo(f"version: {found.version}")
     click.echo(f"secrets: {found.secrets}")
     for setting, value in found.config.items():
@@ -51,14 +53,14 @@ def remove_account(name: str, yes: bool) -> None:
     that was cut off goes on when it is started again.
     """
     settings = load_settings()
-    found = run(_one(settings, name))
+    found = run(_one(settings, name), settings)
     click.echo(f"with {name} go:")
     for line in _what(found):
         click.echo(f"  {line}")
     click.echo(f"  {_ALSO}")
     if not yes and click.prompt("Type the account's name to remove it", default="", show_default=False) != name:
         fail("nothing was removed")
-    gone = run(_remove(settings, found))
+    gone = run(_remove(settings, found), settings)
     click.echo(f"{name} is removed: {_many(gone, 'key')}")
 
 

@@ -1,10 +1,12 @@
 """The command `edgeproxy check`."""
 
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
-from edgeproxy.commands import audited, clock, load_settings, run, store_of
+from edgeproxy.commands import account_file_of, audited, clock, fail, load_settings, run, store_of
 from edgeproxy.settings import Settings
 from edgeproxy.store import ServerFacts, keys, leftovers, rotation
 from edgeproxy.store.functions import Functions
@@ -19,18 +21,30 @@ _STANDINGS: dict[Standing, str] = {
 
 
 @click.command()
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--repair", is_flag=True, help="Free what loads that were cut off have claimed.")
-def check(repair: bool) -> None:
-    """Tell whether settings, store, functions and time are right; exit status 1 if not."""
+def check(file: Path | None, repair: bool) -> None:
+    """Tell whether settings, store, functions and time are right; exit status 1 if not.
+
+    With FILE, tell instead whether that account file is: what would be refused, and what is most likely not meant. No
+    store is needed for that.
+    """
+    if file is not None:
+        if repair:
+            fail("--repair is for a store: leave the FILE out")
+        _check_file(file)
+        return
     settings = load_settings()
     click.echo("settings: good")
-    servers, secrets = run(_facts(settings))
+    servers, secrets = run(_facts(settings), settings)
     wrong = 0
     for server in servers:
         place = f"store {server.place}" if server.place else "store"
         click.echo(f"{place}: {server.product}")
-        if not server.durable:
-            click.echo(f"{place}: keeps no append-only file; what it holds is gone when it stops")
+        forgets = list(_forgets(server, settings))
+        wrong += len(forgets)
+        for text in forgets:
+            click.echo(f"{place}: CAN FORGET: {text}")
         for name, loaded in server.functions.items():
             click.echo(f"{place}: functions {name}: {'loaded' if loaded else 'not loaded yet; serve loads them'}")
         for name in server.others:
@@ -42,12 +56,40 @@ def check(repair: bool) -> None:
     for secret in secrets.shut:
         click.echo(f"secrets: {SealError(secret)}")
     wrong += bool(secrets.shut)
-    wrong += run(_look_for_leftovers(settings, repair=repair))
-    for name, future in run(clock.find(settings)).items():
+    wrong += run(_look_for_leftovers(settings, repair=repair), settings)
+    for name, future in run(clock.find(settings), settings).items():
         click.echo(f"account {name}: {clock.text_of(future)} from the future (edgeproxy clock repair)")
         wrong += 1
     if wrong:
         sys.exit(1)
+
+
+def _forgets(server: ServerFacts, settings: Settings) -> Iterator[str]:
+    """How a server may lose what it holds, and what to set."""
+    if server.eviction != "noeviction":
+        yield (
+            f"maxmemory-policy is {server.eviction}, which drops leases, budgets and accounts when memory is full: "
+            "set maxmemory-policy noeviction"
+        )
+    if not server.durable:
+        yield "it keeps no append-only file, and what it took last is gone when it stops: set appendonly yes"
+    for name, what in (("lease_replicas", "visitors get no numbers"), ("durable_replicas", "writes fail")):
+        asked = getattr(settings, name)
+        if server.replicas < asked:
+            yield (
+                f"{settings.told_as(name)} asks for {asked} replicas, and {server.replicas} follow: {what} before "
+                "there are as many"
+            )
+
+
+def _check_file(file: Path) -> None:
+    accounts = account_file_of(file).accounts
+    pools = [pool for entry in accounts.values() for pool in entry.pools.values()]
+    numbers = sum(len(pool.all_numbers()) for pool in pools)
+    others = sum(len(entry.other_numbers()) for entry in accounts.values())
+    click.echo(
+        f"{file}: good: {len(accounts)} accounts; {len(pools)} pools of {numbers} numbers, {others} other numbers"
+    )
 
 
 async def _facts(settings: Settings) -> tuple[list[ServerFacts], Tally]:

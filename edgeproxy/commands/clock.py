@@ -20,7 +20,8 @@ def repair() -> None:
     Gateways do so by themselves with the first request of an account after the clock came back; `edgeproxy check` tells
     whether anything is left.
     """
-    found = run(_repair(load_settings()))
+    settings = load_settings()
+    found = run(_repair(settings), settings)
     for name, future in found.items():
         click.echo(f"account {name}: {text_of(future)} from the future, brought to the present")
     if not found:

@@ -76,7 +76,7 @@ def explain(
     except Fault as fault:
         _refuse(fault)
     settings = load_settings()
-    known, explained = run(_explain(settings, name, body))
+    known, explained = run(_explain(settings, name, body), settings)
     click.echo(f"account {known.name}, version {known.version}: national numbers are read in {known.region}")
     changed = file is None or bool(given)
     for line in _signature_lines(known, body, sign, changed=changed):

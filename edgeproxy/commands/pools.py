@@ -26,7 +26,8 @@ def status(account: str | None) -> None:
     last hour, and so stayed (original), were shown the pool's shared number, or got one whose lease ended early
     (recycled).
     """
-    rows = [_HEAD, *map(_row, run(_states(load_settings(), account)))]
+    settings = load_settings()
+    rows = [_HEAD, *map(_row, run(_states(settings, account), settings))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     for row in rows:
         texts = [text.ljust(width) for text, width in zip(row[:_TEXTS], widths, strict=False)]

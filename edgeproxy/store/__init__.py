@@ -46,6 +46,8 @@ class ServerFacts:
     place: str  # of a cluster's
     product: str  # and version
     durable: bool  # it keeps an append-only file
+    eviction: str  # its `maxmemory-policy`: `noeviction`, or how it forgets keys
+    replicas: int  # that follow it, and are up with it
     functions: dict[str, bool]  # library → whether it is loaded
     others: tuple[str, ...]  # libraries of other releases
     ahead_ms: float  # its clock less this host's
@@ -339,6 +341,11 @@ class Store:
                     place=server.name,
                     product=f"{product} {info.get(f'{product}_version', info['redis_version'])}",
                     durable=info.get("aof_enabled") == "1",
+                    eviction=info.get("maxmemory_policy", ""),
+                    replicas=sum(
+                        name[:5] == "slave" and name[5:].isdigit() and ",state=online," in value
+                        for name, value in info.items()
+                    ),
                     functions=functions,
                     others=others,
                     ahead_ms=_time_ms(time_there) - host_ms,

@@ -88,7 +88,9 @@ def test_a_taken_port_is_told(tmp_path: Path) -> None:
         port = demo.edge.rpartition(":")[2]
         second = run("demo", "--port", port, "--manage-port", "0", "--data-dir", str(tmp_path / "other"))
         assert second.returncode == 1
-        assert f"cannot listen on ports {port}" in second.stderr
+        assert second.stderr.splitlines()[-1] == (
+            f"cannot listen on 127.0.0.1:{port}: Address already in use: choose another with --port"
+        )
 
 
 def test_two_workers_are_exact(tmp_path: Path) -> None:

@@ -7,13 +7,15 @@ from typing import Any
 
 import click.testing
 import pytest
+import redis
 
-from edgeproxy import cli, commands
+from edgeproxy import cli, commands, settings
 from edgeproxy.store import functions, keys, removal
+from edgeproxy.store.embedded import EmbeddedStore
 from edgeproxy.store.functions import NotDurableError, RefusedError, UncertainError
 from edgeproxy.store.sealing import new_key
 from tests.conftest import DEMO
-from tests.servers import calls, client_of, on_primaries, tells_what_is_on_disk
+from tests.servers import calls, client_of, configured, on_primaries, tells_what_is_on_disk
 
 NUMBERS = "phoneNumber,poolName\n79990000001,x\n"
 COMMANDS = [
@@ -78,8 +80,9 @@ def test_a_command_waits_for_replicas_and_tells_of_those_that_do_not_come(
 
 def test_what_changes_nothing_waits_for_nothing(client: Any, store_url: str) -> None:
     on_primaries(client, "CONFIG RESETSTAT")
-    for command in (("load", "--dry-run", str(DEMO)), ("user", "list"), ("check",)):
+    for command in (("load", "--dry-run", str(DEMO)), ("user", "list")):
         assert run(store_url, *command, replicas=1).exit_code == 0
+    run(store_url, "check", replicas=1)
     assert calls(client, "waitaof") == 0
 
 
@@ -98,7 +101,7 @@ def test_a_failure_of_the_store_is_told_in_a_line(
         raise error
 
     with pytest.raises(SystemExit) as exit_:
-        commands.run(fails())
+        commands.run(fails(), settings.load())
     assert exit_.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert text in line
@@ -269,3 +272,173 @@ def test_erase_gives_a_receipt_and_takes_one_person_at_a_time(store_url: str) ->
     assert result.output.endswith("--caller: is not a phone number\n")
     assert "+49 1" not in result.output
     assert run(store_url, "erase", "--account", "nobody", "--session-id", "x").exit_code == 1
+
+
+# Checking a file ------------------------------------------------------------------------------------------------------
+
+
+def check_file(tmp_path: Path, content: str) -> click.testing.Result:
+    """`check FILE` where there is no store, its output without the directory."""
+    file = tmp_path / "accounts.yaml"
+    file.write_text(content)
+    result = click.testing.CliRunner().invoke(cli.main, ["check", str(file)], env={"EDGEPROXY_STORE_URL": "nonsense"})
+    result.stdout_bytes = result.stdout_bytes.replace(f"{tmp_path}/".encode(), b"")
+    result.stderr_bytes = (result.stderr_bytes or b"").replace(f"{tmp_path}/".encode(), b"")
+    return result
+
+
+def test_an_account_file_is_checked_without_a_store(tmp_path: Path) -> None:
+    result = check_file(tmp_path, DEMO.read_text())
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == "accounts.yaml: good: 4 accounts; 4 pools of 47 numbers, 20 other numbers\n"
+
+
+def test_what_is_most_likely_not_meant_is_a_warning_and_no_fault(store_url: str, tmp_path: Path) -> None:
+    content = DEMO.read_text().replace("pattern:", "cooldown: 15\n        pattern:", 1)
+    result = check_file(tmp_path, content)
+    assert result.exit_code == 0
+    line = content[: content.index("cooldown: 15")].count("\n") + 1
+    warning = (
+        f"accounts.yaml:{line}: warning: accounts.demo.pools.berlin.cooldown: 15 has no unit and is read as 15s: "
+        "write 15s, or 15m\n"
+    )
+    assert result.stderr == warning
+    loaded = run(store_url, "load", str(tmp_path / "accounts.yaml"))
+    assert loaded.exit_code == 0
+    assert loaded.stderr.startswith(f"{tmp_path}/{warning}")
+
+
+def test_faults_of_a_checked_file_are_told_ten_at_a_time_and_nothing_is_changed(tmp_path: Path) -> None:
+    result = check_file(tmp_path, "accounts:\n  x:\n" + "".join(f"    f{i}: 1\n" for i in range(10_000)))
+    lines = result.stderr.splitlines()
+    assert result.exit_code == 1
+    assert lines[0] == "accounts.yaml:2: accounts.x.secrets: is required"
+    assert lines[-2:] == ["and 9,992 more faults", "nothing was changed"]
+    assert len(lines) == 12
+
+
+def test_of_many_rows_that_an_import_refuses_ten_are_told(client: Any, store_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "numbers.csv"
+    file.write_text("phoneNumber,poolName\n" + "7,x\n" * 500 + "79990000001,x\n")
+    result = run(store_url, "numbers", "import", "--account", "demo", str(file))
+    told = [line for line in result.stderr.splitlines() if str(file) in line or line.startswith("and ")]
+    assert len(told) == 11
+    assert told[-1] == "and 490 more faults"
+    assert result.stdout == "1 put to use, 0 changed, 0 as they were, 500 refused\n"
+
+
+# A store that can forget ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        (
+            "maxmemory_policy",
+            "allkeys-lru",
+            "maxmemory-policy is allkeys-lru, which drops leases, budgets and accounts",
+        ),
+        ("maxmemory_policy", "volatile-ttl", "set maxmemory-policy noeviction"),
+        (
+            "appendonly",
+            "no",
+            "it keeps no append-only file, and what it took last is gone when it stops: set appendonly yes",
+        ),
+    ],
+)
+def test_check_fails_for_a_store_that_can_forget(
+    client: Any, store_url: str, option: str, value: str, told: str
+) -> None:
+    assert run(store_url, "check").exit_code == 0
+    with configured(store_url, **{option: value}):
+        result = run(store_url, "check")
+    assert result.exit_code == 1
+    assert "CAN FORGET: " in result.stdout
+    assert told in result.stdout
+
+
+def test_check_fails_where_fewer_replicas_follow_than_are_asked_for(client: Any, store_url: str) -> None:
+    for setting, what in (("LEASE", "visitors get no numbers"), ("DURABLE", "writes fail")):
+        env = {"EDGEPROXY_STORE_URL": store_url, f"EDGEPROXY_{setting}_REPLICAS": "9"}
+        result = click.testing.CliRunner().invoke(cli.main, ["check"], env=env)
+        assert result.exit_code == 1
+        assert f"EDGEPROXY_{setting}_REPLICAS asks for 9 replicas, and " in result.stdout
+        assert f"follow: {what} before there are as many" in result.stdout
+
+
+# A store that is not there --------------------------------------------------------------------------------------------
+
+ALL = [
+    ("load", str(DEMO)), ("check",), ("user", "list"), ("user", "add", "x", "--account", "demo"),
+    ("user", "remove", "x"), ("account", "list"), ("account", "show", "demo"), ("account", "remove", "demo", "--yes"),
+    ("pool", "status"), ("clock", "repair"), ("check", "--repair"),
+    ("numbers", "import", "--account", "demo", "NUMBERS"), ("numbers", "export", "--account", "demo", "OUT"),
+    ("erase", "--account", "demo", "--caller", "+493012345678"), ("keys", "rotate"),
+    ("export", "--account", "demo", "--from", "1h", "-"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ALL, ids=lambda command: " ".join(command[:2]))
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("redis://user:hunter2@127.0.0.1:1", "127.0.0.1:1 (Connection refused)"),
+        ("redis+cluster://user:hunter2@127.0.0.1:1", "127.0.0.1:1 (Connection refused)"),
+        ("redis+sentinel://user:hunter2@127.0.0.1:1/name", "127.0.0.1:1"),
+        ("unix:///nowhere/s.sock", "/nowhere/s.sock (No such file or directory)"),
+    ],
+    ids=["single", "cluster", "sentinel", "unix"],
+)
+def test_a_store_that_does_not_answer_is_told_in_a_line_that_names_the_setting(
+    tmp_path: Path, command: tuple[str, ...], url: str, place: str
+) -> None:
+    files = {"NUMBERS": tmp_path / "n.csv", "OUT": tmp_path / "out.csv"}
+    files["NUMBERS"].write_text(NUMBERS)
+    (tmp_path / "e.toml").write_text(f"store_url = '{url}'\nstore_keys = ['{KEY}']\n")
+    env = {"EDGEPROXY_CONFIG": str(tmp_path / "e.toml")}
+    arguments = [str(files.get(word, word)) for word in command]
+    result = click.testing.CliRunner().invoke(cli.main, arguments, env=env, input="a-password\n")
+    assert result.exit_code == 1, result.output
+    (line,) = [line for line in result.stderr.splitlines() if not line.startswith(("{", "numbers"))]
+    assert line.startswith(f"the store cannot be used: nothing answers at {place}")
+    assert f": look at store_url in {tmp_path}/e.toml, and whether the store runs" in line
+    assert "hunter2" not in result.output
+
+
+# The store that runs here ---------------------------------------------------------------------------------------------
+
+
+def list_users(directory: Path) -> click.testing.Result:
+    return click.testing.CliRunner().invoke(cli.main, ["user", "list"], env={"EDGEPROXY_DATA_DIR": str(directory)})
+
+
+@pytest.mark.parametrize("command", ["serve", "demo"])
+def test_commands_find_the_store_that_serve_or_demo_runs_here(tmp_path: Path, command: str) -> None:
+    runs, left = (tmp_path / name for name in (("store", "demo") if command == "serve" else ("demo", "store")))
+    left.mkdir()
+    (left / "url").write_text(f"unix://{left}/store.sock\n")  # as one that was killed leaves it
+    with EmbeddedStore(runs) as embedded:
+        with redis.Redis.from_url(embedded.url) as client:
+            client.hset(keys.USERS, "somebody", json.dumps({"account": "demo"}))
+        assert (result := list_users(tmp_path)).exit_code == 0, result.output
+    assert result.stdout == "somebody demo\n"
+
+
+def test_of_two_stores_that_run_here_a_command_asks_which_is_meant(tmp_path: Path) -> None:
+    with EmbeddedStore(tmp_path / "store") as store, EmbeddedStore(tmp_path / "demo") as demo:
+        result = list_users(tmp_path)
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"EDGEPROXY_STORE_URL is not set, and two stores run here: {store.url} (serve) and {demo.url} (demo): set it "
+        "to the one that is meant\n",
+    )
+
+
+def test_where_no_store_runs_the_setting_is_named(tmp_path: Path) -> None:
+    result = list_users(tmp_path)
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"EDGEPROXY_STORE_URL is not set, and no store runs in {tmp_path}/store or {tmp_path}/demo: start edgeproxy "
+        "serve or edgeproxy demo in this directory, or set EDGEPROXY_STORE_URL to the store's address, which both of "
+        "them print\n",
+    )
