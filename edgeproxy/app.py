@@ -25,7 +25,7 @@ from edgeproxy import docs, openapi, telemetry
 from edgeproxy.accounts import number
 from edgeproxy.aside import aside
 from edgeproxy.calls import handler as calls
-from edgeproxy.connections import Port, places
+from edgeproxy.connections import Port, TLSListener, places
 from edgeproxy.errors import Fault
 from edgeproxy.model import PoolState
 from edgeproxy.partner import handler as partner
@@ -202,12 +202,11 @@ class Gateway:
         loop = asyncio.get_running_loop()
         edge_listener = await loop.create_server(port(edge, lingering_time=_LINGER_S), sock=self._edge)
         tls = self._settings.manage_tls()
-        manage_listener = await loop.create_server(
-            port(manage_server),
-            sock=self._manage,
-            ssl=tls,
-            ssl_handshake_timeout=self._settings.header_s if tls else None,
-        )
+        manage_listener: asyncio.Server | TLSListener
+        if tls is None:
+            manage_listener = await loop.create_server(port(manage_server), sock=self._manage)
+        else:
+            manage_listener = TLSListener(port(manage_server), self._manage, tls)
         try:
             yield
         finally:

@@ -7,9 +7,11 @@ one move in a list.
 """
 
 import asyncio
+import contextlib
 import logging
 import resource
 import socket
+import ssl
 import struct
 from collections import OrderedDict
 from collections.abc import Coroutine
@@ -25,6 +27,7 @@ from edgeproxy.telemetry import Counts
 
 _log = logging.getLogger(__name__)
 _NAME = "edgeproxy"
+_ACCEPT_AGAIN_S = 0.1
 _LOOKED_AT = 64  # connections, to find an idle one
 _DROP_UNSENT = struct.pack("ii", 1, 0)
 _OTHER_FILES = 256  # of a worker: listeners, the store's connections, files that are read
@@ -46,7 +49,14 @@ class Port:
     of the one that asked longest ago. While none is idle, new ones are refused.
     """
 
-    def __init__(self, server: web.Server, settings: Settings, most: int, counts: Counts, **options: Any) -> None:
+    def __init__(
+        self,
+        server: web.Server,
+        settings: Settings,
+        most: int,
+        counts: Counts,
+        **options: Any,
+    ) -> None:
         self.head_s = settings.header_s
         self.head_bytes = settings.head_bytes
         self.read_s = settings.body_s
@@ -58,14 +68,18 @@ class Port:
             "keepalive_timeout": settings.keepalive_s, "access_log": None, "auto_decompress": False,
         }  # fmt: skip
         self._loop = asyncio.get_running_loop()
-        self._silent: OrderedDict[Connection, None] = OrderedDict()  # by their opening
-        self._asking: OrderedDict[Connection, None] = OrderedDict()  # by their last request
+        self._silent: OrderedDict[Connection | Handshake, None] = OrderedDict()  # by their opening
+        self._asking: OrderedDict[Connection | Handshake, None] = OrderedDict()  # by their last request
 
     def __call__(self) -> "Connection":
         """The protocol of a connection that is about to be made."""
-        return Connection(self, self._server, self._loop, self._options)
+        return self.connection()
 
-    def admit(self, connection: "Connection") -> bool:
+    def connection(self, handshake: "Handshake | None" = None) -> "Connection":
+        """The protocol of a connection that takes the place of its handshake."""
+        return Connection(self, self._server, self._loop, self._options, handshake)
+
+    def admit(self, connection: "Connection | Handshake") -> bool:
         """Give a new connection a place, if there is one."""
         if len(self._silent) + len(self._asking) >= self._most and not self._make_room():
             self.counts.add("refused:too_many")
@@ -92,10 +106,79 @@ class Port:
             del self._silent[connection]
             self._asking[connection] = None
 
-    def leave(self, connection: "Connection") -> None:
+    def end_handshakes(self) -> None:
+        """Close the connections whose TLS is not agreed on yet."""
+        for connection in list(self._silent):
+            if isinstance(connection, Handshake):
+                connection.force_close()
+
+    def leave(self, connection: "Connection | Handshake") -> None:
         """Free a connection's place."""
         self._silent.pop(connection, None)
         self._asking.pop(connection, None)
+
+
+class Handshake:
+    """A connection whose TLS is being agreed on, within `head_s`; a `Connection` takes its place then."""
+
+    is_idle = True  # it has asked nothing
+
+    def __init__(self, port: Port, client: socket.socket, tls: ssl.SSLContext) -> None:
+        self._port = port
+        self._client: socket.socket | None = client  # until a transport has it
+        self._tls = tls
+        if port.admit(self):
+            self._task = asyncio.create_task(self._agree(client))
+        else:
+            client.close()
+
+    async def _agree(self, client: socket.socket) -> None:
+        self._client = None
+        try:
+            with contextlib.suppress(OSError):  # it breaks off, is late, or is no TLS
+                await asyncio.get_running_loop().connect_accepted_socket(
+                    lambda: self._port.connection(self), client, ssl=self._tls, ssl_handshake_timeout=self._port.head_s
+                )
+        finally:
+            self._port.leave(self)
+
+    def force_close(self) -> None:
+        """Give the place up to another."""
+        self._task.cancel()
+        if self._client is not None:
+            self._client.close()
+
+
+class TLSListener:
+    """Takes in a port's connections that begin with TLS, each of which has a place before its handshake.
+
+    A server that is told to speak TLS by itself tells of a connection once that has ended, so that whoever never ends
+    it holds the files of all, and those of the other port.
+    """
+
+    def __init__(self, port: Port, listener: socket.socket, tls: ssl.SSLContext) -> None:
+        self._port = port
+        self._listener = listener
+        self._tls = tls
+        listener.setblocking(False)
+        self._task = asyncio.create_task(self._accept())
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        with self._listener:
+            while True:
+                try:
+                    client, _ = await loop.sock_accept(self._listener)
+                except OSError:  # the client has left, or there are no files
+                    await asyncio.sleep(_ACCEPT_AGAIN_S)
+                    continue
+                client.setblocking(False)
+                Handshake(self._port, client, self._tls)
+
+    def close(self) -> None:
+        """Take in no more, and give up the handshakes that have begun."""
+        self._task.cancel()
+        self._port.end_handshakes()
 
 
 class Connection(RequestHandler):
@@ -105,13 +188,19 @@ class Connection(RequestHandler):
     comes in pieces has `head_bytes`. A client that leaves answers unread, more than the socket takes, has `body_s`.
     """
 
-    __slots__ = ("_head_bytes", "_head_of", "_head_timer", "_port", "_unread_timer", "_wire")
+    __slots__ = ("_handshake", "_head_bytes", "_head_of", "_head_timer", "_port", "_unread_timer", "_wire")
 
     def __init__(
-        self, port: Port, server: web.Server, loop: asyncio.AbstractEventLoop, options: dict[str, Any]
+        self,
+        port: Port,
+        server: web.Server,
+        loop: asyncio.AbstractEventLoop,
+        options: dict[str, Any],
+        handshake: Handshake | None = None,
     ) -> None:
         super().__init__(server, loop=loop, **options)
         self._port = port
+        self._handshake = handshake
         self._head_of = -1  # how many requests had come before the head that is timed
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
@@ -126,6 +215,9 @@ class Connection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or refuse it for want of a place."""
         wire = self._wire = cast("asyncio.Transport", transport)
+        if self._handshake is not None:
+            self._port.leave(self._handshake)
+            self._handshake = None
         if not self._port.admit(self):
             self._force_close = True  # what it sends is not looked at
             wire.write(_FULL)
@@ -210,8 +302,8 @@ class Connection(RequestHandler):
         for message, _ in self._messages:
             _forget_frames(getattr(message, "exc", None))
         self._messages.clear()
-        if self._wire is not None and self._wire.get_write_buffer_size():
-            self._await_reader()  # or closing would wait for it for ever
+        if self._wire is not None:
+            self._await_reader()  # or closing would wait for ever, for an answer to be read or TLS to be ended
 
     def _await_reader(self) -> None:
         if self._unread_timer is None:
