@@ -84,7 +84,7 @@ def explain(
     if isinstance(explained, Fault):
         _refuse(explained)
     for line in _lines(explained, known.region):
-        click.echo(line)
+        click.echo(_printable(line))
     if explained.decision.refused is not None:
         _refuse(Fault(explained.decision.refused))
 
@@ -97,6 +97,11 @@ def _dimensions(parameters: Sequence[str]) -> dict[str, str]:
             raise click.BadParameter(f"{parameter!r} is not NAME=VALUE", param_hint="'--parameter'")
         dimensions[name] = value
     return dimensions
+
+
+def _printable(line: str) -> str:
+    """A line without characters that a terminal would act on: who wrote the request may not have meant well."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
 
 
 def _refuse(fault: Fault) -> NoReturn:

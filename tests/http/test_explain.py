@@ -259,3 +259,13 @@ async def test_without_a_session_nobody_else_s_window_is_touched(table: Table) -
         client.delete(*keys.LIMITER[:1])
         await table.explain(*X, PAGE)
         assert not any(client.exists(key) for key in keys.LIMITER)
+
+
+async def test_a_request_brings_nothing_to_a_terminal_that_it_would_act_on(table: Table) -> None:
+    page = "https://example.com/?utm_source=%1B%5D0%3Bmine%07&utm_medium=%C2%9B31m%E2%80%AE"
+    for line in await table.explain(*X, f"{PAGE}\x1b]0;mine\x07", "--url", page):
+        assert line.isprintable()
+    body = orjson.dumps(web_request(advId="x", fullUrl=page, sessionId="\x1b"))
+    assert "visit: web; utm_source=\\x1b]0;mine\\x07 utm_medium=\\x9b31m\\u202e" in "\n".join(
+        await table.explain("-", body=body)
+    )
