@@ -58,12 +58,14 @@ local function place_of(record, page, first, width)
   end
 end
 
+local KEPT = {[NETWORKS] = true, [SEVERAL] = true}  -- marks that no number of leases pushes out: nobody would be warned any more
+
 -- Forgets the oldest of a record's leases, which stand from `first` on, beyond what it may remember.
 local function bound(record, first, width)
   local count = (#record - first + 1) / width
   if count <= MOST_LEASES then return record end
   local begun = {}
-  for at = first, #record, width do begun[#begun + 1] = {at, record[at + 3]} end
+  for at = first, #record, width do begun[#begun + 1] = {at, KEPT[record[at]] and math.huge or record[at + 3]} end
   table.sort(begun, function(a, b)
     if a[2] ~= b[2] then return a[2] < b[2] end
     return a[1] < b[1]
@@ -213,10 +215,13 @@ local function remember_who(had, who, session, now)
       to = #had + 1
     end
   end
+  if who == SEVERAL then  -- it names no session, so erasing one does not take it away
+    had[to], had[to + 1], had[to + 2], had[to + 3], had[to + LEASE] = SEVERAL, '', '', now, ''
+    return had
+  end
   had[to] = who
   for i = 1, LEASE - 1 do had[to + i] = record[from + i] end
   had[to + LEASE] = session.id
-  if who == SEVERAL then had[to + LEASE - 1] = now end
   return had
 end
 

@@ -242,7 +242,7 @@ async def view(api: Api, desk: Desk) -> Views:
     desk.store.forget("x")
 
     async def look(**changes: Any) -> tuple[str, str | None]:
-        body = web_request(advId="x", numbers=PAGE, **{"trackingId": "me"} | changes)
+        body = web_request(advId="x", **{"numbers": PAGE, "trackingId": "me"} | changes)
         _, answer, _ = await api.edge.post(body, "s")
         numbers = answer["numbers"]
         return answer["sessionId"], numbers[0]["replace_with"]["e164"] if numbers else None
@@ -343,6 +343,35 @@ async def test_an_id_that_was_several_people_s_may_be_one_person_s_again_after_a
     assert await view() == first
 
 
+LISTED = [f"+49301598{number}" for number in range(2000, 2300)]
+LISTINGS = [",".join(LISTED[first : first + 50]) for first in range(0, 300, 50)]
+DIRECTORY = MANY.replace("[+4930111]", f"[+4930111, {', '.join(LISTED)}]").replace("1439]", "1799]")
+
+
+async def test_an_id_stays_several_people_s_however_many_numbers_they_are_shown(
+    api: Api, view: Views, desk: Desk
+) -> None:
+    await desk.load(DIRECTORY)
+    desk.store.forget("x")
+    for network in range(5):
+        await view(requestIpAddress=f"198.51.{network}.7")
+    for listing in LISTINGS:
+        api.clock.advance(1)
+        await view(numbers=listing)
+    for _ in range(2):
+        api.clock.advance(1)
+        assert await view() != await view()
+
+
+async def test_an_id_stays_several_people_s_when_one_of_them_is_erased(api: Api, view: Views, desk: Desk) -> None:
+    seen = [await view(requestIpAddress=f"198.51.{network}.7") for network in range(5)]
+    account = await desk.account("x")
+    for session, _ in seen:
+        await Calls(desk.store).erase(account, session_id=session)
+    api.clock.advance(1)
+    assert await view() != await view()
+
+
 async def test_a_visitor_may_have_some_browsers_and_networks(api: Api, view: Views) -> None:
     places = [{"requestIpAddress": f"198.51.{network}.7", "userAgent": agent}
               for network, agent in itertools.product(range(2), (BROWSER, OTHER_BROWSER))]  # fmt: skip
@@ -419,6 +448,19 @@ async def test_a_session_of_many_networks_at_once_is_nobody_s_for_sure(api: Api,
     await api.event("c", "ended")
     (record,) = await cdrs(desk)
     assert (record["certainty"], record["session_id"], record["first_url"]) == ("ambiguous", None, None)
+
+
+async def test_a_session_stays_nobody_s_however_many_numbers_it_is_shown(api: Api, view: Views, desk: Desk) -> None:
+    await desk.load(DIRECTORY)
+    desk.store.forget("x")
+    session = ""
+    for network in range(5):
+        session, number = await view(sessionId=session, requestIpAddress=f"198.51.{network}.7")
+    for listing in LISTINGS:
+        api.clock.advance(1)
+        await view(sessionId=session, requestIpAddress="198.51.4.7", numbers=listing)
+    assert number is not None
+    assert (await api.lookup(number))["matches"][0]["many_networks"] is True
 
 
 @pytest.mark.parametrize(("networks", "seconds"), [(4, 1), (12, 300)], ids=["some", "one after another"])
