@@ -62,6 +62,8 @@ def _shown(text: object) -> str:
 
 
 def _e164(text: str, info: ValidationInfo) -> str:
+    if ".." in text:  # read as a number, it would be its first one alone
+        raise ValueError(f"{_shown(text)} is a range, and this is one number")
     number = read_number(text, info.context.get(_REGION, "") if info.context else "")
     if number is None:
         raise ValueError(f"{_shown(text)} is not a phone number, such as +493015981151")

@@ -121,6 +121,20 @@ def test_a_pool_that_contradicts_itself(pool: str, error: str) -> None:
     assert error in line
 
 
+@pytest.mark.parametrize(
+    ("pool", "more"),
+    [
+        ("replaces: [+493015981100..+493015981109]", ""),
+        ("replaces: all, overflow: shared, shared_number: +493015981160..+493015981169", ""),
+        ("replaces: all", '    displays: {+493015981151..+493015981152: "x"}\n'),
+        ("replaces: [+493015981100..]", ""),
+    ],
+)
+def test_a_range_stands_for_its_first_number_nowhere(pool: str, more: str) -> None:
+    lines = lines_of(account(f"      p: {{numbers: [+493015981151..+493015981152], {pool}}}\n", more))
+    assert "is a range, and this is one number" in lines[0]
+
+
 def test_secrets_are_not_shown() -> None:
     file = parse(account("      p: {replaces: all, numbers: [+493015981151]}\n").replace("[s]", "[hunter2]").encode())
     assert "hunter2" not in repr(file)
