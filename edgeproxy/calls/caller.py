@@ -23,7 +23,8 @@ _WITHHELD = _SENT | {"hidden", "suppressed", "secret", "undisclosed", "unidentif
                      "none", "null", "nil", "undefined"}  # fmt: skip
 _BESIDE = {"by", "call", "caller", "clid", "cli", "from", "id", "line", "name", "network", "number", "party", "the",
            "user"}  # fmt: skip
-_PHRASES = {"no caller id", "no number", "not available", "out of area", "coin line payphone", "n a", "na", "o", "p"}
+_PHRASES = {"no caller id", "no number", "not available", "number not available", "out of area", "coin line payphone",
+            "n a", "na", "o", "p"}  # fmt: skip
 _WORD = re.compile(r"[a-z]+")
 
 _KEYS = str.maketrans("abcdefghijklmnopqrstuvwxyz", "22233344455566677778889999")
@@ -60,7 +61,7 @@ def read_caller(text: str, region: str) -> Caller:
         _NOBODY_S_HOST.match(host)
         or _PRIVACY.search(parameters)
         or ANONYMOUS in _words(name)
-        or _says_withheld(_TEL.sub("", user or uri))
+        or _says_withheld(_TEL.sub("", user or uri).partition(";")[0])
     ):
         return Caller(withheld=True)
     number = read_number(user, region)
