@@ -53,6 +53,7 @@ local HOW = {
   ['0'] = {}, ['1'] = {session = true}, ['2'] = {visitor = true}, ['3'] = {session = true, visitor = true},
   ['4'] = {bare = true}, ['5'] = {session = true, bare = true}, ['6'] = {visitor = true, bare = true},
   ['7'] = {session = true, visitor = true, bare = true}, ['11'] = {session = true, visitor = true, joining = true},
+  ['15'] = {session = true, visitor = true, bare = true, joining = true},  -- the account took on its crawler meanwhile
 }
 
 -- Accounts ----------------------------------------------------------------------------------------------------------

@@ -419,6 +419,19 @@ async def test_a_dry_run_joins_no_session(view: Views) -> None:
     assert number is None
 
 
+async def test_who_is_a_crawler_by_the_time_of_the_join_is_shown_what_the_session_holds(
+    view: Views, desk: Desk
+) -> None:
+    """Between the two times that a join asks the store, the account may be loaded with another list of crawlers."""
+    session, number = await view()
+    account = await desk.account("x")
+    ask = Ask(desk.fresh_ip(), session, "me", True, ((PAGE, 0),), page_of({}), admitted=3, joining=True)
+    beside = Ask(desk.fresh_ip(), "", "another", False, ((PAGE, 0),), page_of({}))
+    joined, other = await asyncio.gather(*(desk.store.resolve(account, asked, far()) for asked in (ask, beside)))
+    assert (joined.refused, joined.session_id, list(joined.numbers)) == (None, session, [number])
+    assert other.refused is None
+
+
 async def test_an_account_may_have_nobody_join(view: Views, desk: Desk) -> None:
     await desk.load(MANY.replace("region: DE", "region: DE\n    join: false"))
     assert len({await view() for _ in range(3)}) == 3
