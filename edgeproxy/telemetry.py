@@ -112,7 +112,7 @@ class Board:
         for cell, text in (
             ("crawlers", "Requests of known crawlers, which spend no number."),
             ("from_memory", "Requests answered from a worker's memory because the store did not answer."),
-            ("unread_bodies", "Requests whose body did not arrive."),
+            ("unread_bodies", "Requests whose body did not arrive, or in a coding that is not read."),
         ):
             yield CounterMetricFamily(f"edgeproxy_{cell}", text, value=self.total(cell))
         partner = CounterMetricFamily(

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from aiohttp import hdrs, web
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -55,6 +57,12 @@ def _moment(value: object, info: ValidationInfo) -> int:
     return moments.read_ms(text, info.context["zone"] if info.context else UTC)
 
 
+def _is_call_id(text: str) -> str:
+    if re.fullmatch(_CALL_ID, text) is None:
+        raise ValueError("must be 1 to 255 characters that a SIP Call-ID or base64 may have")
+    return text
+
+
 Moment = Annotated[int, BeforeValidator(_moment)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 CallerText = Annotated[str, StringConstraints(max_length=TEXT_MOST)]
@@ -67,7 +75,7 @@ class _Body(BaseModel):
 class Event(_Body):
     """One event of a call. `number` is the tracking number that was dialled; `caller` may be withheld."""
 
-    call_id: Annotated[str, StringConstraints(pattern=f"^{_CALL_ID}$")]
+    call_id: Annotated[str, AfterValidator(_is_call_id), Field(json_schema_extra={"pattern": f"^{_CALL_ID}$"})]
     event: Literal["started", "answered", "ended"]
     number: Text | None = None
     caller: CallerText | None = None

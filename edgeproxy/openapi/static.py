@@ -106,7 +106,7 @@ _ERRORS = {
     "415": ("UNSUPPORTED_MEDIA_TYPE", "The body's `Content-Encoding` is another one than gzip or deflate."),
     "429": (
         "TOO_MANY_REQUESTS",
-        "The limit of requests per second, the day's budget of points (), or too many bad "
+        "The limit of requests per second, the day's budget of points, which `RateLimit` comes with, or too many bad "
         "access tokens from this address.",
     ),
     "500": ("INTERNAL_ERROR", "The store does not answer, it is not known whether a change is safe on disk, or a fault "

@@ -338,7 +338,11 @@ class Handler:
         client = self._client_ip.find(request.remote, tuple(headers.getall(self._ip_header, ())))
         call = Call(body, signatures, client, started + self._wait_s)
         if hdrs.CONTENT_ENCODING in headers and body is not _OVERSIZED:
-            call.body, call.coded = _inflated(body, ",".join(headers.getall(hdrs.CONTENT_ENCODING))), body
+            try:
+                call.body, call.coded = _inflated(body, ",".join(headers.getall(hdrs.CONTENT_ENCODING))), body
+            except web.HTTPUnsupportedMediaType:
+                self._counts.add("unread_bodies")
+                raise
         retry_after = None
         status, outcome = 200, "success"
         try:

@@ -355,7 +355,7 @@ async def test_a_static_number_s_scenario_routes_the_call(api: Api) -> None:
         ({}, "call_id: "),
         ({"call_id": "c", "event": "rang"}, "event: "),
         ({"call_id": "c", "event": "started"}, "number: is required when a call has started"),
-        ({"call_id": "c d", "event": "ended"}, "call_id: "),
+        ({"call_id": "c d", "event": "ended"}, "call_id: must be 1 to 255 characters that a SIP Call-ID or base64"),
         ({"call_id": "c", "event": "started", "number": "x"}, "number: is not a phone number"),
         ({"call_id": "c", "event": "ended", "at": "soon"}, "at: must be a time"),
         ({"call_id": "c" * 256, "event": "ended"}, "call_id: "),
