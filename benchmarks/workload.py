@@ -24,6 +24,7 @@ from edgeproxy.store import Store, inventory, keys
 REQUESTS = (
     100_000  # distinct requests of a run: more than are sent, as who comes again without a session joins the first
 )
+IPS = 20_000  # clients that send them in turn
 SESSIONS = 18_000  # that live when it begins
 RENEWED = 0.9  # share of requests that renew a session
 _FRESH = 8_000_000  # the first index of visitors who have no session
@@ -151,7 +152,7 @@ def mixed(
     sessions: Sequence[Sequence[Session]],
     *,
     count: int = REQUESTS,
-    ips: int = REQUESTS,
+    ips: int = IPS,
     first: int = 0,
     host: str = "127.0.0.1",
 ) -> Iterator[bytes]:
