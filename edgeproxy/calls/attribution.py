@@ -7,7 +7,7 @@ silently: candidates are ordered, and `certainty` says how far they can be trust
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -167,7 +167,7 @@ def _of_source(source: Record, at_ms: int) -> list[Match]:
         goes = _NOWHERE
     else:
         alternatives = source.get("alt_numbers") or ""
-        goes = Route(source.get("destnr"), tuple(number for number in alternatives.split(",") if number))
+        goes = Route(_number_of(source, "destnr"), tuple(number for number in alternatives.split(",") if number))
     return [Match("source", goes, begin_ms=begin_ms, end_ms=end_ms or None, source=source)]
 
 
@@ -175,15 +175,27 @@ def _scenario(redirect: dict[str, Any] | None) -> Route:
     if redirect is None:
         return _NOWHERE
     reserve = redirect["reserveRedirect"]
-    destination = redirect["ptsnOptions"]["redirectNumber"]
+    destination = _number_of(redirect["ptsnOptions"], "redirectNumber")
     if reserve is None:
         return Route(destination)
     return Route(
         destination,
-        reserve=reserve["reserveNumber"],
-        timeout_s=reserve["reserveTimeOut"],
+        reserve=_number_of(reserve, "reserveNumber"),
+        timeout_s=int(reserve["reserveTimeOut"]),
         ignore_early_media=reserve["ignoreEarlyMedia"],
     )
+
+
+def _number_of(record: Mapping[str, Any], name: str) -> str | None:
+    """A number in a record, or what earlier releases took for one.
+
+    Raises:
+        TypeError: it is no text.
+    """
+    number = record.get(name)
+    if number is not None and not isinstance(number, str):
+        raise TypeError(f"{name} is no text")
+    return number
 
 
 def _to_what_is_replaced(pool: Pool) -> Route:

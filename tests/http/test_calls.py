@@ -166,7 +166,13 @@ async def test_sources_and_static_numbers(api: Api, desk: Desk) -> None:
 
 
 UNREADABLE = [b" ", b"{", b"[]", b'"x"', b"{}", b'{"source_id":"1","status":"active","timestamp":"soon"}',
-              b'{"redirectOptions":{}}', b'{"redirectOptions":[1]}', b"\x80"]  # fmt: skip
+              b'{"redirectOptions":{}}', b'{"redirectOptions":[1]}', b"\x80",
+              *(b'{"source_id":"1","status":"active","timestamp":"0","destnr":%b}' % it for it in (b"5", b"[]", b"{}")),
+              *(b'{"redirectOptions":{"ptsnOptions":{"redirectNumber":%b},"reserveRedirect":%b}}' % pair for pair in (
+                  (b"5", b"null"), (b"{}", b"null"),
+                  (b'"+4930999"', b'{"reserveNumber":5,"reserveTimeOut":20,"ignoreEarlyMedia":true}'),
+                  (b'"+4930999"', b'{"reserveNumber":"+4930999","reserveTimeOut":"x","ignoreEarlyMedia":true}'),
+              ))]  # fmt: skip
 
 
 @pytest.mark.parametrize("record", UNREADABLE)
