@@ -187,15 +187,21 @@ async def _copy(
     count = shown = 0
     with click.progressbar(length=_STEPS, label=kind, file=sys.stderr) as bar:
         async for piece in pieces:
-            if _this_task().cancelling():
-                raise asyncio.CancelledError  # which redis-py may have swallowed
+            _end_if_cancelled()
             if rows := await rows_of(piece.entries):
                 writer.write(rows)
                 count += len(rows)
             bar.update(int(piece.share * _STEPS) - shown)
             shown = int(piece.share * _STEPS)
+        _end_if_cancelled()
         bar.update(_STEPS - shown)
     return count
+
+
+def _end_if_cancelled() -> None:
+    """Raise a cancellation that redis-py may have swallowed."""
+    if _this_task().cancelling():
+        raise asyncio.CancelledError
 
 
 def _this_task() -> "asyncio.Task[Any]":

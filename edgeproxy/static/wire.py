@@ -63,8 +63,14 @@ def _listed(value: object) -> object:
     return value
 
 
+def _whole(value: object) -> object:
+    """A number as JSON has it: 30.0 is 30."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _seconds(value: object) -> object:
-    """A time as [S3] has it both ways: 30, or "30"."""
+    """A time as it is sent both ways: 30, or "30"."""
+    value = _whole(value)
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,3}", value):
         return int(value)
     if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{3,}", value):
@@ -77,6 +83,7 @@ def _flag(value: object) -> object:
 
 
 def _digits(value: object) -> object:
+    value = _whole(value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 

@@ -45,14 +45,15 @@ class Functions:
 
     A write is acknowledged when it is in the append-only file on disk, if the server keeps one and can tell (Redis 7.2,
     Valkey 8), and on `replicas` replicas; with None, as soon as the store has decided. Every method raises `Fault`
-    (`STORE_UNAVAILABLE`) where the store fails.
+    (`STORE_UNAVAILABLE`) where the store fails; unless `tells` is False that is logged.
     """
 
-    def __init__(self, store: Store, replicas: int | None) -> None:
+    def __init__(self, store: Store, replicas: int | None, *, tells: bool = True) -> None:
         self._store = store
         self._replicas = replicas
         # Server → the command that waits for durability, () where nothing can, and when it was asked for that.
         self._proofs: weakref.WeakKeyDictionary[Server, tuple[tuple[Any, ...], float]] = weakref.WeakKeyDictionary()
+        self._tells = tells
         self._failure_told = -_TELL_AGAIN_S
 
     @contextlib.contextmanager
@@ -71,7 +72,7 @@ class Functions:
             raise Fault(Kind.STORE_UNAVAILABLE) from None
 
     def _tell(self, error: Exception) -> None:
-        if time.monotonic() - self._failure_told > _TELL_AGAIN_S:
+        if self._tells and time.monotonic() - self._failure_told > _TELL_AGAIN_S:
             self._failure_told = time.monotonic()
             _log.error("the store failed a call of the manage port: %s: %s", type(error).__name__, error)
 

@@ -24,7 +24,7 @@ class Pools:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._functions = Functions(store, None)
+        self._functions = Functions(store, None, tells=False)  # a scrape fails with all else, which is told
         self._known: dict[str, tuple[float, list[PoolState]]] = {}  # account → when it was seen, and its pools
         self._told: Sequence[PoolState] = ()
         self._last = ""  # the account that was looked at last

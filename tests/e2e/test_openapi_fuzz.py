@@ -197,20 +197,31 @@ def aim_static(case: Case, partner: Partner) -> None:
     if not isinstance(body, dict):
         return
     if looks_like_digits(body.get("phoneNumber")):
-        body["phoneNumber"] = partner.static_number(method)
+        body["phoneNumber"] = as_written(partner.static_number(method), body["phoneNumber"])
     if isinstance(numbers := body.get("phoneNumbers"), list):
-        body["phoneNumbers"] = ["79990000001" if looks_like_digits(number) else number for number in numbers]
+        body["phoneNumbers"] = [
+            as_written("79990000001", number) if looks_like_digits(number) else number for number in numbers
+        ]
     waiting = [body.get("redirectOptions")]
     while waiting:
         tree = waiting.pop()
         if isinstance(tree, dict):
-            tree.update({name: "74951234567" for name, value in tree.items() if looks_like_digits(value)
-                         and name.endswith("Number")})  # fmt: skip
+            numbers = {name: value for name, value in tree.items() if name.endswith("Number")}
+            tree.update({
+                name: as_written("74951234567", value) for name, value in numbers.items() if looks_like_digits(value)
+            })  # fmt: skip
             waiting += tree.values()
 
 
 def looks_like_digits(value: object) -> bool:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value == int(value) and 10**4 <= value < 10**15
     return isinstance(value, str) and static_wire.WRITTEN.fullmatch(value) is not None
+
+
+def as_written(number: str, digits: object) -> str | int:
+    """The number as an integer where the digits are one."""
+    return int(number) if isinstance(digits, int | float) else number
 
 
 @STATIC_API.parametrize()

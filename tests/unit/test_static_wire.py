@@ -287,3 +287,9 @@ def test_eleven_digits_that_are_another_country_s_number_are_that() -> None:
 def test_what_stands_for_no_number_is_refused(written: Any) -> None:
     with pytest.raises(InvalidError):
         wire.check_one({"phoneNumber": written})
+
+
+def test_a_whole_number_is_one_however_json_writes_it() -> None:
+    change = wire.check_change(reserve(reserveTimeOut=30.0) | {"phoneNumber": 79991234567.0})
+    assert change.phone_number == "+79991234567"
+    assert change.parts()["redirectOptions"]["reserveRedirect"]["reserveTimeOut"] == 30
