@@ -78,8 +78,8 @@ def store_url(settings: Settings) -> str:
     if not running:
         places = " or ".join(map(str, directories.values()))
         fail(
-            f"{setting} is not set, and no store runs in {places}: start edgeproxy serve or edgeproxy demo in this "
-            f"directory, or set {setting} to the store's address, which both of them print"
+            f"{setting} is not set, and no store runs in {places}: start edgeproxy serve or edgeproxy demo, or "
+            f"set {setting} to the store's address, which both of them print"
         )
     if len(running) > 1:
         stores = " and ".join(f"{url} ({name})" for name, url in running.items())

@@ -378,19 +378,26 @@ ALL = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ALL, ids=lambda command: " ".join(command[:2]))
+def asked(kind: str, url: str, place: str, commands: list[tuple[str, ...]], *marks: pytest.MarkDecorator) -> list[Any]:
+    return [
+        pytest.param(url, place, command, id=f"{kind}-{' '.join(command[:2])}", marks=marks) for command in commands
+    ]
+
+
 @pytest.mark.parametrize(
-    ("url", "place"),
+    ("url", "place", "command"),
     [
-        ("redis://user:hunter2@127.0.0.1:1", "127.0.0.1:1 (Connection refused)"),
-        ("redis+cluster://user:hunter2@127.0.0.1:1", "127.0.0.1:1 (Connection refused)"),
-        ("redis+sentinel://user:hunter2@127.0.0.1:1/name", "127.0.0.1:1"),
-        ("unix:///nowhere/s.sock", "/nowhere/s.sock (No such file or directory)"),
+        *asked("single", "redis://user:hunter2@127.0.0.1:1", "127.0.0.1:1 (Connection refused)", ALL),
+        *asked("cluster", "redis+cluster://user:hunter2@127.0.0.1:1", "127.0.0.1:1 (Connection refused)", ALL),
+        *asked("unix", "unix:///nowhere/s.sock", "/nowhere/s.sock (No such file or directory)", ALL),
+        *asked(
+            "sentinel", "redis+sentinel://user:hunter2@127.0.0.1:1/name", "127.0.0.1:1", ALL[1:4],
+            pytest.mark.slow,  # 4 s each: redis-py asks sentinels again and again
+        ),
     ],
-    ids=["single", "cluster", "sentinel", "unix"],
-)
+)  # fmt: skip
 def test_a_store_that_does_not_answer_is_told_in_a_line_that_names_the_setting(
-    tmp_path: Path, command: tuple[str, ...], url: str, place: str
+    tmp_path: Path, url: str, place: str, command: tuple[str, ...]
 ) -> None:
     files = {"NUMBERS": tmp_path / "n.csv", "OUT": tmp_path / "out.csv"}
     files["NUMBERS"].write_text(NUMBERS)
@@ -439,6 +446,6 @@ def test_where_no_store_runs_the_setting_is_named(tmp_path: Path) -> None:
     assert (result.exit_code, result.stderr) == (
         1,
         f"EDGEPROXY_STORE_URL is not set, and no store runs in {tmp_path}/store or {tmp_path}/demo: start edgeproxy "
-        "serve or edgeproxy demo in this directory, or set EDGEPROXY_STORE_URL to the store's address, which both of "
+        "serve or edgeproxy demo, or set EDGEPROXY_STORE_URL to the store's address, which both of "
         "them print\n",
     )
