@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import fcntl
+import functools
 import os
 import shutil
 import signal
@@ -17,7 +18,8 @@ from typing import IO, Self
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _DYING_S = 2  # that a killed process may take until its locks are gone
-_SERVER_ENDS_S = 30  # that a server left behind may take to write its data
+_SERVER_ENDS_S = 30  # that a server left behind may take to write its data before it is killed
+_KILLED_S = 5  # that it may take to be gone then
 _LOOK_S = 0.05  # between looks at a lock
 _PID_MOST = 32  # characters
 _SOCKET_PATH_MOST = 100  # the least of what systems allow for a unix socket's path, and a little
@@ -121,6 +123,7 @@ class EmbeddedStore:
         log_path = self._directory / "store.log"
         # The server's lock is held by the server alone, once it runs: so it tells whether the server lives.
         with log_path.open("ab") as log, server_lock:
+            begin = functools.partial(_begin_server, os.getpid(), server_lock.fileno())
             self._process = subprocess.Popen(  # noqa: S603 - our own binary, no shell
                 [binary, *arguments],
                 stdin=subprocess.DEVNULL,
@@ -128,9 +131,8 @@ class EmbeddedStore:
                 stderr=log,
                 start_new_session=True,
                 pass_fds=[server_lock.fileno()],
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                preexec_fn=begin,
             )
-            server_lock.write(f"{self._process.pid}\n")
         (self._directory / "url").write_text(self.url + "\n")
         deadline = time.monotonic() + wait_s
         while not self._answers():
@@ -214,8 +216,8 @@ def _owned(directory: Path) -> IO[str]:
 def _left(directory: Path) -> IO[str]:
     """The lock of the directory's server, taken from one that a killed owner has left behind, once that has ended.
 
-    Two servers must never write one append-only file. The process id in the file is the server's as long as it holds
-    the lock, so no other process is ever ended.
+    Two servers must never write one append-only file. While the lock is held, the process id in the file is that of the
+    server and of its group, to which what it forks belongs: no other process is ever ended.
 
     Raises:
         EmbeddedStoreError: the server does not end.
@@ -225,18 +227,34 @@ def _left(directory: Path) -> IO[str]:
     told = None
     while not _taken(lock):
         server = _pid_in(lock)
-        if time.monotonic() > deadline:
+        late = time.monotonic() > deadline
+        if late and (server is None or time.monotonic() > deadline + _KILLED_S):
             lock.close()
             raise EmbeddedStoreError(
                 f"{directory}: a store that was left behind does not end: process {server or 'unknown'}"
             )
-        if server is not None and server != told:
+        if server is not None and (late or server != told):
             told = server
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(server, signal.SIGTERM)
+            _end_server(server, at_once=late)
         time.sleep(_LOOK_S)
     lock.truncate(0)
     return lock
+
+
+def _end_server(server: int, *, at_once: bool) -> None:
+    """End a server, its data on disk; or kill it, and what it has forked, at once.
+
+    What it took is in its file by then, as far as the system goes: only a crash of the machine could lose some.
+    """
+    try:
+        if not at_once:
+            os.kill(server, signal.SIGTERM)
+            os.kill(server, signal.SIGCONT)  # one that is stopped would not hear the other
+            return
+    except ProcessLookupError:
+        pass  # a rewrite that it began goes on without it, to no end
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server, signal.SIGKILL)
 
 
 def _taken(lock: IO[str]) -> bool:
@@ -254,9 +272,16 @@ def _pid_in(lock: IO[str]) -> int | None:
     return int(first) if first.isdecimal() else None
 
 
-def _end_with_parent() -> None:
-    """Ask Linux to stop this process when the thread that made it ends, even by SIGKILL."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _begin_server(owner: int, lock: int) -> None:
+    """What a server's process does before it becomes one: tell its id in its lock's file, and be bound to its owner.
+
+    Linux is asked to stop it when the thread that made it ends, even by SIGKILL.
+    """
+    os.write(lock, f"{os.getpid()}\n".encode())
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != owner:  # it was killed before that
+            os._exit(1)
 
 
 def _bundled_binary() -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from edgeproxy.store import embedded
 from edgeproxy.store.embedded import EmbeddedStore, EmbeddedStoreError
 
 # A process that owns a directory, tells its id and its server's, and stays.
@@ -106,21 +107,60 @@ def test_a_process_id_that_another_process_has_by_now_says_nothing(tmp_path: Pat
 
 def test_a_server_left_behind_is_ended_first_and_its_data_kept(tmp_path: Path) -> None:
     process, server = owner(tmp_path)
+    url = EmbeddedStore.running_url(tmp_path)
+    assert url is not None
+    with redis.Redis.from_url(url) as client:
+        client.set("ep1:test", "kept")
     os.kill(server, signal.SIGSTOP)  # so it cannot end with its owner
     process.kill()
     process.wait()
     try:
         assert lives(server)
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("edgeproxy.store.embedded._SERVER_ENDS_S", 0.3)
-            with pytest.raises(EmbeddedStoreError, match=f"process {server}"):
-                EmbeddedStore(tmp_path).start()
-        os.kill(server, signal.SIGCONT)
-        with EmbeddedStore(tmp_path) as store:
+        with EmbeddedStore(tmp_path) as store, redis.Redis.from_url(store.url) as client:
             assert not lives(server)
             assert store.pid != server
+            assert client.get("ep1:test") == b"kept"
     finally:
         end(process)
+
+
+# A server that does not end when it is asked to.
+DEAF = """
+import fcntl, os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+lock = open(sys.argv[1], "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+lock.write(f"{os.getpid()}\\n"); lock.flush()
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_server_left_behind_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeproxy.store.embedded._SERVER_ENDS_S", 0.3)
+    deaf = subprocess.Popen(
+        [sys.executable, "-c", DEAF, str(tmp_path / "server.lock")],
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert deaf.stdout is not None
+    try:
+        deaf.stdout.readline()
+        with EmbeddedStore(tmp_path) as store:
+            assert lives(store.pid)
+            assert deaf.wait(5) == -signal.SIGKILL
+    finally:
+        end(deaf)
+
+
+def test_a_server_whose_owner_was_killed_as_it_began_does_not_begin(tmp_path: Path) -> None:
+    with (tmp_path / "server.lock").open("w") as lock:
+        pid = os.fork()
+        if not pid:
+            embedded._begin_server(os.getpid(), lock.fileno())  # which is not the id of its parent
+            os._exit(0)
+        _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == (1 if sys.platform == "linux" else 0)
+    assert (tmp_path / "server.lock").read_text() == f"{pid}\n"
 
 
 def test_what_was_written_outlives_the_kill(tmp_path: Path) -> None:
