@@ -131,6 +131,10 @@ class Pool:
     shared_number: str | None
     match: Match | None
 
+    def lists(self, number: str) -> bool:
+        """Whether the pool can be that of `number`, a valid one, for some visit."""
+        return not self.replaces or number in self.replaces
+
     def unmet(self, number: str, origin: Origin | None) -> str | None:
         """Why the pool does not serve `number` on a page of this origin: `replaces`, or the condition of its `match`.
 

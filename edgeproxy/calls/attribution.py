@@ -108,10 +108,11 @@ async def lookup(calls: Calls, account: Account, number: str, at_ms: int) -> Fou
     state = await calls.state(account, number)
     shared = [pool for pool in account.pools if pool.shared_number == number]
     pool = _pool_of(account, state)
-    reach_ms = pool.cooldown_ms if pool else max((pool.cooldown_ms for pool in account.pools), default=0)
+    reach_ms = max((pool.cooldown_ms for pool in account.pools), default=0)
     matches: list[Match] = []
     with _if_readable(account, number, "leases"):
-        leases = await calls.leases(account, number, pool, at_ms, reach_ms)
+        found = await calls.leases(account, number, pool, at_ms, reach_ms)
+        leases = [of for of in found if of.cools or of.reaches(at_ms, _cooldown_ms(account, pool, of.page))]
         visits = await calls.visits(account, [lease.session_id for lease in leases])
         matches += [_of_lease(lease, visit, pool, at_ms) for lease, visit in zip(leases, visits, strict=True)]
     sources: list[Record] = []
@@ -141,6 +142,16 @@ def _if_readable(account: Account, number: str, what: str) -> Iterator[None]:
 def _pool_of(account: Account, state: str | None) -> Pool | None:
     name = state.removeprefix(_POOL) if state is not None and state.startswith(_POOL) else None
     return next((pool for pool in account.pools if pool.name == name), None)
+
+
+def _cooldown_ms(account: Account, pool: Pool | None, page: str) -> int:
+    """How long a lease is found after its end: as long as its own pool's cooldown, which is not always the one that the
+    number is in by now. It is told by the number on page; the longest, where several pools replace that.
+    """
+    if pool is not None and pool.lists(page):
+        return pool.cooldown_ms
+    of_page = [of for of in account.pools if of.lists(page)]
+    return max((of.cooldown_ms for of in of_page or ([pool] if pool else account.pools)), default=0)
 
 
 def _of_lease(lease: Lease, visit: Visit | None, pool: Pool | None, at_ms: int) -> Match:

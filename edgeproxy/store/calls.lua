@@ -20,8 +20,8 @@ function Search:end_of(session)
   return self.next_begin or 0
 end
 
-function Search:add(session, page, begin, ends)
-  self.leases[#self.leases + 1] = {session, page, begin, ends}
+function Search:add(session, page, begin, ends, cools)
+  self.leases[#self.leases + 1] = {session, page, begin, ends, cools or false}
 end
 
 -- Leases that begin in the future, as the store's clock was ahead when they began: they are the present's.
@@ -56,7 +56,7 @@ function Search:look_back(now)
       local begin, ends, session, page = read_entry(member)
       ends = ends and math.min(ends, now) or self:end_of(session)  -- what is put back has ended, whatever the clock said
       local found = begin <= self.at and (ends == 0 or ends + self.reach > self.at or self.ready > self.at)
-      if found then self:add(session, page, begin, ends) end
+      if found then self:add(session, page, begin, ends, self.ready > self.at) end
       if begin < ends then self.ready = 0 end  -- it is the last one's that cools down
       if #self.leases >= FOUND_MOST then return end
       over = not found and begin < ends
@@ -73,7 +73,8 @@ end
 -- KEYS  history, then the set of numbers to lease that the number is in when it is `free`, if it is in any, and the
 --       `leased` of its pool, if it is in one
 -- ARGV  [1] now_ms, [2] the number, [3] the moment, epoch ms, [4] reach in ms
--- Reply, JSON: {"leases": [[session, number on page, begin, end], …]}; epoch ms; a lease whose end is not known ends at 0
+-- Reply, JSON: {"leases": [[session, number on page, begin, end, whether the number cools down after it], …]}; epoch ms; a
+--       lease whose end is not known ends at 0
 local function find_leases(keys, args)
   local now = clock(args[1])
   local search = setmetatable({

@@ -41,6 +41,11 @@ class Lease:
     page: str
     begin_ms: int
     end_ms: int | None
+    cools: bool = False  # the number cooled down after this lease at the moment that was asked for
+
+    def reaches(self, at_ms: int, cooldown_ms: int) -> bool:
+        """Whether the lease, which had begun, is not over at that moment, or so shortly that its cooldown is not."""
+        return self.end_ms is None or at_ms < self.end_ms + cooldown_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,10 @@ class Calls:
         if pool is not None:
             names[1:] = keys.pool(account.name, pool.name)[:2]
         reply = await self._functions.read("ep1_find_leases", names, self.store.clock(), number, at_ms, reach_ms)
-        return [Lease(session, page, int(begin), int(end) or None) for session, page, begin, end in reply["leases"]]
+        return [
+            Lease(session, page, int(begin), int(end) or None, cools)
+            for session, page, begin, end, cools in reply["leases"]
+        ]
 
     async def visits(self, account: Account, session_ids: list[str]) -> list[Visit | None]:
         """The visit of each session; None where it is not known any more."""

@@ -351,4 +351,19 @@ def test_a_number_shown_leads_back(store_url: str) -> None:
 
 @pytest.mark.slow
 def test_a_number_shown_leads_back_whatever_happens(store_url: str) -> None:
-    run_model(store_url, settings(QUICK, max_examples=100, stateful_step_count=50, derandomize=False))
+    run_model(store_url, settings(QUICK, max_examples=100, stateful_step_count=50))
+
+
+def test_a_number_back_from_another_account_is_found_as_long_as_its_lease_s_own_pool_cools(store_url: str) -> None:
+    with asyncio.Runner() as runner:
+        machine = type("Machine", (Leases,), {"url": store_url, "runner": runner})()
+        machine.begin()
+        machine.move({MOVING[0]: ("x", "keep")})
+        machine.visit("x", [(0, "", [0]), (0, "", [0])])
+        machine.move({MOVING[0]: ("y", "other")})
+        machine.wait(31_000)  # past its cooldown
+        machine.move({MOVING[0]: ("x", "shared")})  # which has none
+        for lease in machine.leases:
+            for part in (0.0, 0.5, 0.99):
+                machine.look_back(machine.leases[::-1].index(lease), part)
+        machine.teardown()
