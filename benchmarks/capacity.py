@@ -34,7 +34,7 @@ from benchmarks import growth, leases, load, machine, peers, sizing, workload
 from benchmarks.peers import Server, ServerError
 from benchmarks.rooms import ask
 from benchmarks.workload import Target
-from edgeproxy.model import Account
+from edgeproxy.accounts.account import Account
 from edgeproxy.store import Store, keys
 from tests.servers import ServerProcess, free_ports, until
 

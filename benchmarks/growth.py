@@ -22,7 +22,7 @@ from benchmarks.load import Spread
 from benchmarks.peers import Server
 from benchmarks.rooms import ask
 from benchmarks.workload import Target
-from edgeproxy.model import Account
+from edgeproxy.accounts.account import Account
 from edgeproxy.store import Store, keys
 from edgeproxy.store.embedded import EmbeddedStore
 

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from benchmarks import machine, peers, workload
 from benchmarks.workload import Target
+from edgeproxy.accounts.account import Account
 from edgeproxy.calls import attribution
-from edgeproxy.model import Account
 from edgeproxy.store import Store, keys
 from edgeproxy.store.calls import Calls
 

@@ -18,11 +18,11 @@ from rich.table import Table
 from benchmarks import machine, peers, workload
 from benchmarks.load import Spread
 from benchmarks.workload import Target
+from edgeproxy.accounts.account import Account
 from edgeproxy.accounts.display import show_number
 from edgeproxy.accounts.number import read_number
-from edgeproxy.client_ip import ClientIP
-from edgeproxy.model import Account
-from edgeproxy.resolve import signature, wire
+from edgeproxy.dynamic import signature, wire
+from edgeproxy.http.client_ip import ClientIP
 from edgeproxy.settings import Settings
 from edgeproxy.store import Ask, Store, keys
 from edgeproxy.store.libraries import function_name

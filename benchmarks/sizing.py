@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeproxy.resolve.handler import SHOWN_MOST
-from edgeproxy.resolve.wire import BODY_MOST
+from edgeproxy.dynamic.handler import SHOWN_MOST
+from edgeproxy.dynamic.wire import BODY_MOST
 from edgeproxy.settings import Settings
 
 PAGE = Path(__file__).parents[1] / "deploy" / "CAPACITY.md"
@@ -22,7 +22,7 @@ KEPT_D = (2, 7, 30, 90)  # days for which leases may be kept
 APART = 0.1  # share of a core above which the limiter's slot is given a primary of its own
 CLUSTERS_MOST = 10_000
 
-READ_MIB = 216  # what a worker may remember of texts and addresses; tests/unit/test_memory.py adds it up
+READ_MIB = 216  # what a worker may remember of texts and addresses; tests/node/test_memory.py adds it up
 
 _GIB, _MIB = 2**30, 2**20
 _DAY_S = 86_400

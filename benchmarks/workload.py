@@ -16,9 +16,9 @@ import orjson
 import redis
 import uvloop
 
-from edgeproxy.account_file import AccountFile
-from edgeproxy.model import Account
-from edgeproxy.resolve import signature
+from edgeproxy.accounts.account import Account
+from edgeproxy.accounts.file import AccountFile
+from edgeproxy.dynamic import signature
 from edgeproxy.store import Store, inventory, keys
 
 REQUESTS = (

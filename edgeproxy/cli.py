@@ -15,14 +15,15 @@ from typing import Any
 import click
 import orjson
 
-from edgeproxy import __version__, account_file, numbers_file, telemetry, wording
-from edgeproxy import demo as demo_data
-from edgeproxy.account_file import AccountFile
+from edgeproxy import __version__, wording
+from edgeproxy.accounts import file as account_file
+from edgeproxy.accounts.file import AccountFile
 from edgeproxy.calls.caller import read_caller
 from edgeproxy.commands import (
     NOTHING_CHANGED,
     account_file_of,
     audited,
+    demo_data,
     demo_directory,
     embedded_directory,
     fail,
@@ -36,23 +37,25 @@ from edgeproxy.commands.accounts import accounts
 from edgeproxy.commands.check import check
 from edgeproxy.commands.clock import clock
 from edgeproxy.commands.explain import explain
+from edgeproxy.commands.export import export
 from edgeproxy.commands.pools import pool
-from edgeproxy.export import export
-from edgeproxy.numbers_file import NumbersFileError
+from edgeproxy.dynamic import signature
+from edgeproxy.errors import PartlyDoneError, SealError, StoreError
+from edgeproxy.node.supervisor import ListenError, Supervisor
+from edgeproxy.numbers import file as numbers_file
+from edgeproxy.numbers import wire
+from edgeproxy.numbers.file import NumbersFileError
 from edgeproxy.partner import digest
-from edgeproxy.resolve import signature
 from edgeproxy.settings import Settings
 from edgeproxy.simulate import simulate, size
-from edgeproxy.static import wire
-from edgeproxy.store import StoreError, inventory, keys, rotation, sealing
+from edgeproxy.store import inventory, keys, rotation, sealing
 from edgeproxy.store.calls import Calls, Receipt
 from edgeproxy.store.embedded import EmbeddedStore, EmbeddedStoreError
 from edgeproxy.store.functions import Functions
 from edgeproxy.store.partner import Partner, User
 from edgeproxy.store.rotation import Tally
-from edgeproxy.store.sealing import SealError
 from edgeproxy.store.static import Static
-from edgeproxy.supervisor import ListenError, Supervisor
+from edgeproxy.telemetry.logs import log_to_stderr
 
 _PASSWORD_LEAST = 8
 _USER_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}|[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,190}")
@@ -72,7 +75,7 @@ def main() -> None:
 def serve(workers: int | None, port: int | None, manage_port: int | None) -> None:
     """Serve, with the settings of EDGEPROXY_* and of the TOML file that EDGEPROXY_CONFIG names."""
     settings = load_settings(workers=workers, port=port, manage_port=manage_port)
-    telemetry.log_to_stderr()
+    log_to_stderr()
     if settings.store_url is not None:
         _supervise(settings, settings.store_url.get_secret_value(), None)
         return
@@ -100,8 +103,8 @@ def demo(port: int, manage_port: int, data_dir: Path | None, workers: int | None
         allow_plain_http=True,
         drain_s=0,
     )
-    telemetry.log_to_stderr()
-    with as_file(files(__package__).joinpath("demo.yaml")) as path:
+    log_to_stderr()
+    with as_file(files("edgeproxy.accounts").joinpath("demo.yaml")) as path:
         accounts = account_file.read(path)
     with _embedded(data_dir or demo_directory(settings)) as embedded:
         run(_prepare(settings, embedded.url, accounts), settings)
@@ -332,7 +335,7 @@ async def _load(settings: Settings, accounts: AccountFile, dry_run: bool) -> lis
             functions = Functions(store, settings.durable_replicas)
             try:
                 await inventory.apply(store, changes)
-            except inventory.PartlyDoneError:
+            except PartlyDoneError:
                 await functions.flush(*names)
                 raise
             await functions.flush(*names)  # lest a revoked secret or token come back after a crash

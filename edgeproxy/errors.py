@@ -1,6 +1,7 @@
 """The one catalogue of faults: what a client reads, with which status, and how it is counted."""
 
 import enum
+from typing import Any
 
 
 class Kind(enum.Enum):
@@ -40,3 +41,39 @@ class Fault(Exception):
         self.kind = kind
         self.retry_after = retry_after
         self.text = kind.text.format(detail)
+
+
+class StoreError(Exception):
+    """The store cannot be used as it is, and what to do about it."""
+
+
+class PartlyDoneError(StoreError):
+    """Some accounts were changed, and then one could not be."""
+
+
+class RefusedError(Exception):
+    """A function refused: for which reason (its Lua file lists them), and what belongs to that."""
+
+    def __init__(self, why: str, detail: dict[str, Any] | None = None) -> None:
+        super().__init__(why)
+        self.why = why
+        self.detail = detail or {}
+
+
+class NotDurableError(Exception):
+    """A change was made, but it is not known to have reached the disk, or as many replicas as are wanted."""
+
+
+class UncertainError(Exception):
+    """A change was sent to the store, and its reply did not come: it is not known whether it was made."""
+
+
+class SealError(Exception):
+    """A secret cannot be opened. The text says whose it is, and never what it is."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(
+            f"{place} cannot be opened: it is sealed with a key that EDGEPROXY_STORE_KEYS does not have, or for another"
+            " place"
+        )
+        self.place = place

@@ -33,7 +33,7 @@ from pydantic_settings import (
 )
 
 from edgeproxy import wording
-from edgeproxy.store_url import StoreURL
+from edgeproxy.store.url import StoreURL
 
 PREFIX = "EDGEPROXY_"
 _CONFIG = PREFIX + "CONFIG"  # names the TOML file

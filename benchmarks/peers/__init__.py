@@ -22,8 +22,8 @@ from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 
 from benchmarks import machine, workload
 from benchmarks.workload import Target
-from edgeproxy.model import Account
-from edgeproxy.resolve import signature
+from edgeproxy.accounts.account import Account
+from edgeproxy.dynamic import signature
 from edgeproxy.store import Ask
 from edgeproxy.store.batching import _Batch, _Plan
 from edgeproxy.store.embedded import EmbeddedStore
@@ -163,7 +163,7 @@ def site(store_url: str, target: Target, budget_ms: int) -> dict[str, Any]:
 
     Raises:
         ServerError: the gateway's call is laid out otherwise than the peers'; `resolve.nginx.lua` and
-            `fastapi_peer.py` are to be brought in step with `edgeproxy/store/resolve.lua`.
+            `fastapi_peer.py` are to be brought in step with `edgeproxy/store/lua/resolve.lua`.
     """
     account = workload.read_account(store_url, target.account)
     ask = Ask("192.0.2.1", "SESSION", "VISITOR", False, (("+493015981100", 0),), b'{"a":1}')

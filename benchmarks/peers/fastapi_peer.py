@@ -22,9 +22,9 @@ from fastapi import FastAPI, Request, Response
 from benchmarks.workload import read_account
 from edgeproxy.accounts.display import show_number
 from edgeproxy.accounts.number import read_number
-from edgeproxy.client_ip import ClientIP, read_client
+from edgeproxy.dynamic import signature, wire
 from edgeproxy.errors import Fault, Kind
-from edgeproxy.resolve import signature, wire
+from edgeproxy.http.client_ip import ClientIP, read_client
 from edgeproxy.settings import Settings
 
 _known_crawler = functools.lru_cache(16_384)(is_crawler)

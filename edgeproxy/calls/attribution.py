@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from edgeproxy.accounts.account import Account, Pool
 from edgeproxy.accounts.number import read_number
-from edgeproxy.model import Account, Pool
 from edgeproxy.store.calls import Calls, Lease
 from edgeproxy.store.partner import Partner, Record
 from edgeproxy.store.static import Static

@@ -22,22 +22,23 @@ from pydantic import (
     model_validator,
 )
 
-from edgeproxy import audit, moments, wording
-from edgeproxy.access import ACCESS_TOKEN, SHUT_OUT_S, Access, Bearer, ShutOutError, UnknownTokenError
+from edgeproxy import wording
+from edgeproxy.accounts import moments
+from edgeproxy.accounts.account import Account
 from edgeproxy.accounts.number import form_value, read_number
 from edgeproxy.calls import attribution
 from edgeproxy.calls.attribution import Found, Match, Route
 from edgeproxy.calls.caller import ANONYMOUS, TEXT_MOST, Caller, read_caller
-from edgeproxy.client_ip import Client, ClientIP
-from edgeproxy.errors import Fault
-from edgeproxy.json_body import CodingError, MalformedError, inflate, read_object, receive
-from edgeproxy.model import Account
+from edgeproxy.errors import Fault, NotDurableError, UncertainError
+from edgeproxy.http.access import ACCESS_TOKEN, SHUT_OUT_S, Access, Bearer, ShutOutError, UnknownTokenError
+from edgeproxy.http.body import CodingError, MalformedError, inflate, read_object, receive
+from edgeproxy.http.client_ip import Client, ClientIP
 from edgeproxy.settings import Settings
 from edgeproxy.store import Store, visits
 from edgeproxy.store.calls import Calls, Effect, Lease, Record
-from edgeproxy.store.functions import NotDurableError, UncertainError
 from edgeproxy.store.visits import Page
-from edgeproxy.telemetry import Counts
+from edgeproxy.telemetry import audit
+from edgeproxy.telemetry.metrics import Counts
 
 PATH = "/calls"
 BODY_MOST = 16 * 1024

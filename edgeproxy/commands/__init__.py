@@ -16,18 +16,20 @@ from typing import Any, NoReturn
 import click
 from redis.exceptions import RedisError, ResponseError
 
-from edgeproxy import account_file, audit, telemetry, wording
 from edgeproxy import settings as settings_module
-from edgeproxy.account_file import AccountFile, AccountFileError
-from edgeproxy.errors import Fault
-from edgeproxy.model import Account
+from edgeproxy import wording
+from edgeproxy.accounts import file as account_file
+from edgeproxy.accounts.account import Account
+from edgeproxy.accounts.file import AccountFile, AccountFileError
+from edgeproxy.errors import Fault, NotDurableError, RefusedError, SealError, StoreError, UncertainError
 from edgeproxy.settings import Settings, SettingsError
-from edgeproxy.store import Store, StoreError
+from edgeproxy.store import Store
 from edgeproxy.store.embedded import EmbeddedStore
-from edgeproxy.store.functions import NotDurableError, RefusedError, UncertainError
-from edgeproxy.store.sealing import Seal, SealError
+from edgeproxy.store.sealing import Seal
 from edgeproxy.store.servers import fault_of
-from edgeproxy.store_url import StoreURL
+from edgeproxy.store.url import StoreURL
+from edgeproxy.telemetry import audit
+from edgeproxy.telemetry.audit import audit_to_stderr
 
 NOTHING_CHANGED = "nothing was changed"
 _PATIENCE_S = 5
@@ -195,7 +197,7 @@ def audited(
     except (KeyError, OSError):  # which Python raises depends on its version
         user = str(os.getuid())
     with (
-        telemetry.audit_to_stderr(),
+        audit_to_stderr(),
         audit.write(what, who=f"command:{user}", account=account, record=record, fields=fields) as write,
     ):
         yield write

@@ -4,10 +4,10 @@ from typing import Any
 
 import click
 
+from edgeproxy.accounts.account import ACCOUNT_NAME
 from edgeproxy.commands import audited, fail, load_settings, run, store_of
-from edgeproxy.model import ACCOUNT_NAME
+from edgeproxy.errors import StoreError
 from edgeproxy.settings import Settings
-from edgeproxy.store import StoreError
 from edgeproxy.store.removal import Entry, Holdings, entries, holdings, remove
 
 _ALSO = "what is known of its sessions and visitors"

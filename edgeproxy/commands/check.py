@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from edgeproxy.commands import account_file_of, audited, clock, fail, load_settings, run, store_of
+from edgeproxy.errors import SealError
 from edgeproxy.settings import Settings
 from edgeproxy.store import ServerFacts, keys, leftovers, rotation
 from edgeproxy.store.functions import Functions
 from edgeproxy.store.rotation import Tally
-from edgeproxy.store.sealing import SealError, Standing
+from edgeproxy.store.sealing import Standing
 
 _SKEW_MOST_MS = 60_000
 _STANDINGS: dict[Standing, str] = {

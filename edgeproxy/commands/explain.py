@@ -6,13 +6,13 @@ from typing import Any, NoReturn
 import click
 import orjson
 
+from edgeproxy.accounts.account import Account, Origin, Pool
 from edgeproxy.accounts.number import TEXT_MOST
 from edgeproxy.commands import fail, known_account, load_settings, run, store_of
+from edgeproxy.dynamic import signature, wire
+from edgeproxy.dynamic.explanation import Explanation, Number, explain_request
+from edgeproxy.dynamic.handler import KNOWN
 from edgeproxy.errors import Fault, Kind
-from edgeproxy.model import Account, Origin, Pool
-from edgeproxy.resolve import signature, wire
-from edgeproxy.resolve.explanation import Explanation, Number, explain_request
-from edgeproxy.resolve.handler import KNOWN
 from edgeproxy.settings import Settings
 
 # What a request that is made of parts alone has, where no part says otherwise.

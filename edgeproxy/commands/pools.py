@@ -2,10 +2,10 @@
 
 import click
 
+from edgeproxy.accounts.account import PoolState
 from edgeproxy.commands import load_settings, run, store_of
-from edgeproxy.model import PoolState
+from edgeproxy.errors import StoreError
 from edgeproxy.settings import Settings
-from edgeproxy.store import StoreError
 from edgeproxy.store.pools import Pools
 
 _HEAD = ("account", "pool", "numbers", "free", "leased", "cooling", "original", "shared", "recycled")

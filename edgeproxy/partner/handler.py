@@ -16,21 +16,22 @@ from aiohttp import HttpVersion11, hdrs, web
 from cachetools import TTLCache
 from pydantic import ValidationError
 
-from edgeproxy import audit, json_body, wording
+from edgeproxy import wording
+from edgeproxy.accounts.account import Account
 from edgeproxy.accounts.number import form_value
-from edgeproxy.aside import aside
-from edgeproxy.client_ip import ClientIP
-from edgeproxy.errors import Fault
-from edgeproxy.model import Account
+from edgeproxy.errors import Fault, NotDurableError, UncertainError
+from edgeproxy.http import body as json_body
+from edgeproxy.http.aside import aside
+from edgeproxy.http.client_ip import ClientIP
+from edgeproxy.http.target import resource
 from edgeproxy.partner import digest
 from edgeproxy.partner.render import FORBIDDEN_IN_XML, Format, Tree, negotiate, render
 from edgeproxy.partner.resources import NUMBERS, OPERATIONS, SMALL_BODY_MOST, Operation, Refusal
 from edgeproxy.settings import Settings
 from edgeproxy.store import Store
-from edgeproxy.store.functions import NotDurableError, UncertainError
 from edgeproxy.store.partner import Partner
-from edgeproxy.target import resource
-from edgeproxy.telemetry import Counts
+from edgeproxy.telemetry import audit
+from edgeproxy.telemetry.metrics import Counts
 
 FIELDS_MOST = 200
 FORMS = ("application/x-www-form-urlencoded", "application/x-www-form-urlencode", "")  # [S2] spells it the second way

@@ -21,12 +21,12 @@ from pydantic import (
     ValidationInfo,
 )
 
-from edgeproxy import moments
+from edgeproxy.accounts import moments
+from edgeproxy.accounts.account import Account
 from edgeproxy.accounts.number import read_number
-from edgeproxy.model import Account
+from edgeproxy.errors import RefusedError
 from edgeproxy.partner.render import FORBIDDEN_IN_XML, Tree
 from edgeproxy.store import visits
-from edgeproxy.store.functions import RefusedError
 from edgeproxy.store.partner import Filters, Found, Partner, Record
 
 SOUND_MOST = 1024 * 1024  # bytes of a greeting, decoded

@@ -15,12 +15,11 @@ from pydantic import TypeAdapter, ValidationError
 from redis.exceptions import RedisError
 
 from edgeproxy import wording
-from edgeproxy.account_file import Duration, Rest
-from edgeproxy.errors import Fault
+from edgeproxy.accounts.file import Duration, Rest
+from edgeproxy.errors import Fault, StoreError
 from edgeproxy.simulate import erlang, report
 from edgeproxy.simulate.replay import NUMBERS_MOST, Outcome, SimulationError, replay
 from edgeproxy.simulate.trace import HOUR_MS, Rules, Trace, TraceError, Traffic, recorded, synthetic
-from edgeproxy.store import StoreError
 from edgeproxy.store.embedded import EmbeddedStore, EmbeddedStoreError
 
 _ERLANGS_MOST = 10_000_000  # bounds the time that dimensioning takes

@@ -10,13 +10,14 @@ from typing import Literal, get_args
 
 import orjson
 
-from edgeproxy import account_file
-from edgeproxy.account_file import AccountFile
+from edgeproxy.accounts import file as account_file
+from edgeproxy.accounts.account import Account
+from edgeproxy.accounts.file import AccountFile
 from edgeproxy.calls import attribution
-from edgeproxy.model import Account
+from edgeproxy.errors import StoreError
 from edgeproxy.simulate import erlang
 from edgeproxy.simulate.trace import Rules, Spell, Trace, Visitor, spells
-from edgeproxy.store import Ask, Resolution, Store, StoreError, inventory
+from edgeproxy.store import Ask, Resolution, Store, inventory
 from edgeproxy.store.calls import Calls as CallStore
 
 NUMBERS_MOST = 100_000  # in a pool

@@ -14,12 +14,12 @@ import redis.asyncio
 from cachetools import LRUCache, TTLCache
 from redis.exceptions import MovedError, RedisError, ResponseError
 
-from edgeproxy.errors import Fault, Kind
-from edgeproxy.model import ACCOUNT_NAME, Account
+from edgeproxy.accounts.account import ACCOUNT_NAME, Account
+from edgeproxy.errors import Fault, Kind, SealError, StoreError
 from edgeproxy.store import keys
 from edgeproxy.store.batching import Ask, Batcher, Resolution
 from edgeproxy.store.libraries import libraries
-from edgeproxy.store.sealing import Seal, SealError
+from edgeproxy.store.sealing import Seal
 from edgeproxy.store.servers import Server, connect, end, fault_of
 
 __all__ = ["Ask", "Resolution", "ServerFacts", "Store", "StoreError", "store_time"]
@@ -33,10 +33,6 @@ _READ_S = 0.25  # for an account; those who ask for it wait as long as their own
 _TELL_AGAIN_S = 60.0  # between log lines of failed calls
 _RETRY_S = 0.5  # between attempts to follow configuration changes
 _REPLICAS_MS = 30  # that a visitor's lease may take to reach its replicas
-
-
-class StoreError(Exception):
-    """The store cannot be used as it is, and what to do about it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from edgeproxy.accounts.account import Account
 from edgeproxy.errors import Kind
-from edgeproxy.model import Account
 from edgeproxy.store import keys
 from edgeproxy.store.libraries import function_name
 from edgeproxy.store.servers import Server, Servers, end

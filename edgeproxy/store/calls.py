@@ -11,10 +11,11 @@ from urllib.parse import unquote
 
 import orjson
 
+from edgeproxy.accounts.account import Account, Pool
 from edgeproxy.accounts.number import country_and_national
-from edgeproxy.model import Account, Pool
+from edgeproxy.errors import RefusedError
 from edgeproxy.store import Store, keys, sealing
-from edgeproxy.store.functions import Functions, RefusedError
+from edgeproxy.store.functions import Functions
 from edgeproxy.store.visits import Visit
 
 CDR_FILTERS = ("customer_id", "source_id", "custnr")

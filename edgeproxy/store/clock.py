@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from edgeproxy.model import Account
+from edgeproxy.accounts.account import Account
 from edgeproxy.store import Store, keys
 from edgeproxy.store.calls import Calls
 from edgeproxy.store.functions import Functions

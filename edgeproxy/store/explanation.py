@@ -4,9 +4,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeproxy.errors import Kind
-from edgeproxy.model import Account
-from edgeproxy.store import Ask, Store, StoreError
+from edgeproxy.accounts.account import Account
+from edgeproxy.errors import Kind, StoreError
+from edgeproxy.store import Ask, Store
 from edgeproxy.store.batching import explaining
 from edgeproxy.store.functions import Functions
 

@@ -10,10 +10,9 @@ from typing import Any
 import orjson
 from redis.exceptions import MovedError, RedisError, ResponseError
 
-from edgeproxy.errors import Fault, Kind
-from edgeproxy.store import Store, StoreError, keys, load_libraries
+from edgeproxy.errors import Fault, Kind, NotDurableError, RefusedError, SealError, StoreError, UncertainError
+from edgeproxy.store import Store, keys, load_libraries
 from edgeproxy.store.libraries import function_name
-from edgeproxy.store.sealing import SealError
 from edgeproxy.store.servers import ReplyLostError, Server
 
 _log = logging.getLogger(__name__)
@@ -21,23 +20,6 @@ _DURABLE_MS = 3000  # for the store, to write to disk and to its replicas
 _PROOF_KEPT_S = 60.0  # how long it is believed what the server can promise
 _FLUSHED_KEPT_MS = 1000
 _TELL_AGAIN_S = 60.0  # between log lines of failed calls
-
-
-class RefusedError(Exception):
-    """A function refused: for which reason (its Lua file lists them), and what belongs to that."""
-
-    def __init__(self, why: str, detail: dict[str, Any] | None = None) -> None:
-        super().__init__(why)
-        self.why = why
-        self.detail = detail or {}
-
-
-class NotDurableError(Exception):
-    """A change was made, but it is not known to have reached the disk, or as many replicas as are wanted."""
-
-
-class UncertainError(Exception):
-    """A change was sent to the store, and its reply did not come: it is not known whether it was made."""
 
 
 class Functions:

@@ -6,9 +6,10 @@ from typing import Any
 import orjson
 from redis.exceptions import WatchError
 
-from edgeproxy.account_file import AccountEntry, AccountFile
-from edgeproxy.model import Account
-from edgeproxy.store import Store, StoreError, keys, leftovers
+from edgeproxy.accounts.account import Account
+from edgeproxy.accounts.file import AccountEntry, AccountFile
+from edgeproxy.errors import PartlyDoneError, StoreError
+from edgeproxy.store import Store, keys, leftovers
 from edgeproxy.store.access import token_hash
 from edgeproxy.store.libraries import function_name
 from edgeproxy.store.partner import Partner
@@ -25,10 +26,6 @@ _FREE = "free"
 _POOL = "pool:"
 _SOME = 1000  # numbers asked about in one call
 _TRIES_MOST = 20  # to save accounts while others save theirs
-
-
-class PartlyDoneError(StoreError):
-    """Some accounts were changed, and then one could not be."""
 
 
 @dataclass(frozen=True, slots=True)

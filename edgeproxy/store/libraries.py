@@ -45,7 +45,7 @@ def libraries() -> tuple[Library, ...]:
 
 
 def _library(subject: str) -> Library:
-    text = "\n".join(files(__package__).joinpath(f"{file}.lua").read_text() for file in _FILES[subject])
+    text = "\n".join(files(__package__).joinpath("lua", f"{file}.lua").read_text() for file in _FILES[subject])
     version = hashlib.sha256(text.encode()).hexdigest()[:_HASH_DIGITS]
     functions = {function: f"{function}_{version}" for function in _REGISTERED.findall(text)}
     name = f"{keys.RELEASE}_{subject}_{version}"

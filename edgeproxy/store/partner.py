@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import orjson
 
-from edgeproxy.model import Account
+from edgeproxy.accounts.account import Account
 from edgeproxy.store import Store, keys, sealing
 from edgeproxy.store.access import Failures
 from edgeproxy.store.functions import Functions

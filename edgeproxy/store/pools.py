@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import orjson
 
+from edgeproxy.accounts.account import PoolState
 from edgeproxy.errors import Fault
-from edgeproxy.model import PoolState
 from edgeproxy.store import Store, keys
 from edgeproxy.store.functions import Functions
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import orjson
 
-from edgeproxy.store import Store, StoreError, keys, leftovers
+from edgeproxy.errors import PartlyDoneError, StoreError
+from edgeproxy.store import Store, keys, leftovers
 from edgeproxy.store.functions import Functions
-from edgeproxy.store.inventory import PartlyDoneError
 from edgeproxy.store.libraries import function_name
 
 _SOME = 500  # keys, or numbers, in one call

@@ -15,6 +15,8 @@ from cachetools import TTLCache
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from pydantic import SecretStr
 
+from edgeproxy.errors import SealError
+
 Kept = str | dict[str, str]  # a secret as the store keeps it: plain, or sealed
 Standing = Literal[
     "first", "older", "plain", "shut"
@@ -24,17 +26,6 @@ NONCE_KEY = "the key of nonces"  # its place; places are inside what is sealed, 
 _SEALED = "sealed"
 _log = logging.getLogger(__name__)
 _TOLD_MOST, _TELL_AGAIN_S = 4096, 60
-
-
-class SealError(Exception):
-    """A secret cannot be opened. The text says whose it is, and never what it is."""
-
-    def __init__(self, place: str) -> None:
-        super().__init__(
-            f"{place} cannot be opened: it is sealed with a key that EDGEPROXY_STORE_KEYS does not have, or for another"
-            " place"
-        )
-        self.place = place
 
 
 def new_key() -> str:

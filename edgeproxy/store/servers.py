@@ -44,7 +44,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from edgeproxy.store_url import StoreURL
+from edgeproxy.store.url import StoreURL
 
 _BY_TYPE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
     ((TimeoutError, RedisTimeoutError), "timeout"),

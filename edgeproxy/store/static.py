@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import orjson
 
-from edgeproxy.model import Account
+from edgeproxy.accounts.account import Account
 from edgeproxy.store import Store, keys
 from edgeproxy.store.functions import Functions
 from edgeproxy.store.partner import Partner

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from edgeproxy.model import CLICK_IDS, read_campaign
+from edgeproxy.accounts.account import CLICK_IDS, read_campaign
 
 UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
 FIRST_TOUCH = ("first_at", "first_url", "first_referrer", *UTM, *CLICK_IDS, "first_parameters")

@@ -9,8 +9,8 @@ import yaml
 from kubernetes_validate.utils import validate
 
 from edgeproxy.calls import handler as calls_handler
+from edgeproxy.numbers import handler as static_handler
 from edgeproxy.settings import Settings
-from edgeproxy.static import handler as static_handler
 from tests.deploy.servers import DEPLOY
 
 FILES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))

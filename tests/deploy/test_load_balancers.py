@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 import edgeproxy
-from edgeproxy.resolve import signature
+from edgeproxy.dynamic import signature
 from edgeproxy.store.embedded import EmbeddedStore
 from tests.conftest import web_request
 from tests.deploy.balancers import (

@@ -13,7 +13,7 @@ import orjson
 import pytest
 import redis
 
-from edgeproxy.resolve import signature
+from edgeproxy.dynamic import signature
 from edgeproxy.store import keys
 from edgeproxy.store.libraries import libraries
 from tests import processes

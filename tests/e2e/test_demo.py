@@ -11,7 +11,7 @@ import orjson
 import pytest
 import redis
 
-from edgeproxy.resolve import signature
+from edgeproxy.dynamic import signature
 from edgeproxy.store import keys
 from tests.conftest import check_keys, web_request
 from tests.processes import pasted, run, started

@@ -19,10 +19,10 @@ import pyarrow.parquet
 import pytest
 import redis
 
-from edgeproxy import account_file
-from edgeproxy import export as export_module
-from edgeproxy.export import export
-from edgeproxy.resolve import signature
+from edgeproxy.accounts import file as account_file
+from edgeproxy.commands import export as export_module
+from edgeproxy.commands.export import export
+from edgeproxy.dynamic import signature
 from edgeproxy.store import Store, inventory, keys, visits
 from tests.conftest import DEMO, web_request
 from tests.processes import Running, pasted, started
@@ -171,7 +171,7 @@ def test_an_export_is_there_whole_or_not_at_all(demo: Running, tmp_path: Path) -
             for _ in range(200):
                 pipeline.xadd(keys.visits("demo"), {"visits": json.dumps(entry)})
             pipeline.execute()
-    program = "from edgeproxy.export import export; export()"
+    program = "from edgeproxy.commands.export import export; export()"
     command = [sys.executable, "-c", program, *ALL, str(file)]
     environment = os.environ | {"EDGEPROXY_STORE_URL": demo.said["store:"]}
     for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 1)):

@@ -22,16 +22,17 @@ import schemathesis
 from requests.auth import HTTPDigestAuth
 from schemathesis.specs.openapi import checks
 
-from edgeproxy import moments, openapi
+from edgeproxy.accounts import moments
 from edgeproxy.accounts.number import read_number
 from edgeproxy.calls import handler as calls
+from edgeproxy.calls import openapi as calls_api
 from edgeproxy.calls.caller import read_caller
-from edgeproxy.openapi import calls as calls_api
-from edgeproxy.openapi import partner as partner_api
+from edgeproxy.node import openapi
+from edgeproxy.numbers import handler as static
+from edgeproxy.numbers import wire as static_wire
+from edgeproxy.partner import openapi as partner_api
 from edgeproxy.partner.handler import METHODS
 from edgeproxy.partner.resources import LISTS
-from edgeproxy.static import handler as static
-from edgeproxy.static import wire as static_wire
 from tests.conftest import DEMO
 from tests.processes import run, started
 

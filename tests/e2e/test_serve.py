@@ -15,7 +15,7 @@ import orjson
 import pytest
 import redis
 
-from edgeproxy.resolve import signature
+from edgeproxy.dynamic import signature
 from edgeproxy.store.embedded import EmbeddedStore
 from tests.conftest import DEMO, web_request
 from tests.processes import pasted, run, started

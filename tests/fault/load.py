@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 import aiohttp
 import orjson
 
-from edgeproxy.resolve import signature
+from edgeproxy.dynamic import signature
 from tests.conftest import web_request
 
 CLIENTS = 8

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Callable
 import orjson
 import pytest
 
-from edgeproxy import demo
-from edgeproxy.resolve import signature
+from edgeproxy.commands import demo_data as demo
+from edgeproxy.dynamic import signature
 from edgeproxy.store import Store
 from tests.conftest import Edge, serving, web_request
-from tests.http.test_partner import authorization
+from tests.partner.test_handler import authorization
 
 PREFIX = "/tracking"
 TOKEN = "Access-Token: demo-token"

@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from edgeproxy import account_file
-from edgeproxy.store import Store, StoreError, inventory, keys
+from edgeproxy.accounts import file as account_file
+from edgeproxy.errors import PartlyDoneError, StoreError
+from edgeproxy.store import Store, inventory, keys
 from edgeproxy.store.libraries import libraries
 from edgeproxy.store.static import Static
 from tests.conftest import DEMO, Desk, far
@@ -236,7 +237,7 @@ async def test_a_load_that_ends_half_way_tells_what_it_changed_and_gives_up_what
     await desk.load(two % (f"{first}51, {first}52", f"{second}51, {second}52"))
     changes = await inventory.compare(desk.store, account_file.parse((two % (f"{first}52", f"{second}52")).encode()))
     await Static(desk.store, None).change(await desk.account("second"), "create", f"{second}51", {})
-    with pytest.raises(inventory.PartlyDoneError, match=r"second was changed .* \(changed before that: first\)"):
+    with pytest.raises(PartlyDoneError, match=r"second was changed .* \(changed before that: first\)"):
         await inventory.apply(desk.store, changes)
     assert await inventory_of(desk, "first") == {f"{first}52": "free"}
     assert await inventory_of(desk, "second") == {f"{second}51": "static", f"{second}52": "free"}

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from edgeproxy.model import Account
+from edgeproxy.accounts.account import Account
 from edgeproxy.store import keys
 from edgeproxy.store.calls import Calls, Lease
 from tests.conftest import Desk

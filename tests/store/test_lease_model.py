@@ -22,9 +22,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from edgeproxy import account_file
+from edgeproxy.accounts import file as account_file
+from edgeproxy.accounts.account import Account
 from edgeproxy.calls import attribution
-from edgeproxy.model import Account
 from edgeproxy.store import Ask, Store, inventory, keys
 from edgeproxy.store.calls import Calls, Effect
 from tests.conftest import Clock, far

@@ -9,14 +9,13 @@ from typing import Any
 
 import pytest
 
-from edgeproxy import account_file
-from edgeproxy.errors import Fault
-from edgeproxy.model import Account
-from edgeproxy.store import Store, StoreError, functions, inventory, keys, servers
+from edgeproxy.accounts import file as account_file
+from edgeproxy.accounts.account import Account
+from edgeproxy.errors import Fault, NotDurableError, RefusedError, StoreError, UncertainError
+from edgeproxy.store import Store, functions, inventory, keys, servers
 from edgeproxy.store.calls import Calls
 from edgeproxy.store.calls import Record as CallRecord
 from edgeproxy.store.embedded import EmbeddedStore
-from edgeproxy.store.functions import NotDurableError, RefusedError, UncertainError
 from edgeproxy.store.partner import Partner, Record, User
 from edgeproxy.store.static import Static
 from tests.conftest import Desk, far

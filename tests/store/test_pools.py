@@ -8,11 +8,13 @@ import click.testing
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from edgeproxy import cli, telemetry
-from edgeproxy.model import PoolState
+from edgeproxy import cli
+from edgeproxy.accounts.account import PoolState
 from edgeproxy.store import keys
 from edgeproxy.store import pools as pools_module
 from edgeproxy.store.pools import Pools
+from edgeproxy.telemetry import metrics
+from edgeproxy.telemetry.metrics import POOLS_TOLD, pools_exposition
 from tests.conftest import DEMO, Clock, Desk, serving
 
 PAGE = "+493015981100"
@@ -147,11 +149,11 @@ async def test_metrics_name_account_and_pool(store_url: str, desk: Desk, clock: 
 
 
 def test_so_many_pools_are_told_by_name_those_nearest_to_empty_first() -> None:
-    many = [PoolState("a", f"p{index}", index, 1, 0, 0, 0, 0) for index in range(telemetry.POOLS_TOLD + 1)]
-    found = samples(telemetry.pools_exposition(many[::-1]).decode())
-    assert found["edgeproxy_pools",] == telemetry.POOLS_TOLD + 1
-    assert len(found) == 1 + 6 * telemetry.POOLS_TOLD
-    assert ("edgeproxy_pool_numbers", "a", f"p{telemetry.POOLS_TOLD}", "free") not in found
+    many = [PoolState("a", f"p{index}", index, 1, 0, 0, 0, 0) for index in range(POOLS_TOLD + 1)]
+    found = samples(pools_exposition(many[::-1]).decode())
+    assert found["edgeproxy_pools",] == POOLS_TOLD + 1
+    assert len(found) == 1 + 6 * POOLS_TOLD
+    assert ("edgeproxy_pool_numbers", "a", f"p{POOLS_TOLD}", "free") not in found
 
 
 async def test_the_pools_of_all_accounts_come_with_the_emptiest_first(
@@ -167,8 +169,8 @@ async def test_the_pools_of_all_accounts_come_with_the_emptiest_first(
     await desk.ask("a20", PAGE)
     found = await Pools(desk.store).look()
     assert len(found) == 44
-    monkeypatch.setattr(telemetry, "POOLS_TOLD", 3)
-    told = samples(telemetry.pools_exposition(found).decode())
+    monkeypatch.setattr(metrics, "POOLS_TOLD", 3)
+    told = samples(pools_exposition(found).decode())
     assert {account for _, account, *rest in (key for key in told if len(key) > 1)} == {"a7", "a3", "a20"}
 
 

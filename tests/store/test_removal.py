@@ -8,9 +8,10 @@ from typing import Any
 import click.testing
 import pytest
 
-from edgeproxy import account_file, cli
-from edgeproxy.store import Store, StoreError, inventory, keys, leftovers, removal
-from edgeproxy.store.inventory import PartlyDoneError
+from edgeproxy import cli
+from edgeproxy.accounts import file as account_file
+from edgeproxy.errors import PartlyDoneError, StoreError
+from edgeproxy.store import Store, inventory, keys, leftovers, removal
 from edgeproxy.store.partner import Partner, User
 from edgeproxy.store.static import Static
 from tests.conftest import BROWSER, DEMO, Clock, Desk, Edge, serving, web_request

@@ -13,14 +13,16 @@ import redis
 import redis.asyncio
 from pydantic import SecretStr
 
-from edgeproxy import account_file, cli, demo
-from edgeproxy.errors import Fault
+from edgeproxy import cli
+from edgeproxy.accounts import file as account_file
+from edgeproxy.commands import demo_data as demo
+from edgeproxy.dynamic import signature
+from edgeproxy.errors import Fault, SealError
 from edgeproxy.partner import digest
-from edgeproxy.resolve import signature
 from edgeproxy.store import Store, inventory, keys, rotation, sealing
 from edgeproxy.store.calls import Calls
 from edgeproxy.store.partner import Partner, User
-from edgeproxy.store.sealing import Seal, SealError
+from edgeproxy.store.sealing import Seal
 from tests.conftest import DEMO, far, serving, web_request
 from tests.servers import client_of
 

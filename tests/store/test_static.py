@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeproxy import numbers_file
-from edgeproxy.numbers_file import Report, Row
+from edgeproxy.numbers import file as numbers_file
+from edgeproxy.numbers.file import Report, Row
 from edgeproxy.store import keys
 from edgeproxy.store.functions import Functions
 from edgeproxy.store.static import Static

@@ -1,0 +1,231 @@
+"""The dynamic numbers API, `POST /api` (CONTRACT §1, §2): `resolve.wire` judges it, and its rules are restated here.
+
+Tests hold each limit against it.
+"""
+
+from collections.abc import Iterator
+
+from edgeproxy.dynamic import wire
+from edgeproxy.dynamic.handler import X_HTTP_STATUSES, X_SIGN
+from edgeproxy.errors import Kind
+from edgeproxy.http.openapi.tree import JSON, NO_STORE, RATE_LIMITS, RETRY_AFTER, Tree, closed, header, plain, ref
+
+TAGS = {"dynamic numbers": "The numbers of a page or an app, and what to show instead (CONTRACT §1, §2)."}
+
+_SIGNATURE = "The hex HMAC-SHA1 of the raw body, with a secret of the account (CONTRACT §1, Signature)."
+SECURITY: Tree = {
+    "signature": {"type": "apiKey", "in": "header", "name": str(X_SIGN), "description": _SIGNATURE},
+    "signatureInQuery": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "sign",
+        "description": f"{_SIGNATURE} If the header is sent as well, both must be good.",
+    },
+}
+
+# Field → most characters, as resolve.wire has it; None: it is cut.
+_TEXT_MOST = {
+    "advId": 64,
+    "fullUrl": None,
+    "trackingId": 128,
+    "fullReferrer": None,
+    "userAgent": None,
+    "requestIpAddress": 45,
+    "sessionId": 64,
+}
+_DIMENSION_KEY_MOST = 64
+_DIMENSION_MOST = 2048
+_DIMENSIONS_MOST = {"custnr": 45, "custname": 60, "custemail": 150}
+_WEB_REQUIRES = ("fullUrl", "userAgent", "requestIpAddress")  # not empty, of a page in a browser
+
+_FAULT_STATUSES = {
+    400: "The body is malformed or too large, or a field is missing or wrong.",
+    403: "The signature, the limit of requests per second (CONTRACT §2) or the day's budget of points refuses it.",
+    500: "The store did not answer in time, or a fault of ours.",
+    501: "The account has neither pool nor source.",
+}
+
+
+def _texts(status: int) -> Iterator[Tree]:
+    for kind in Kind:
+        if kind.status == status:
+            before, holds_detail, after = kind.text.partition("{}")
+            yield {"pattern": f"^{before}.+{after}$"} if holds_detail else {"const": kind.text}
+
+
+def schemas() -> Tree:
+    """What is asked and answered."""
+    shown = closed(
+        {
+            "number_on_page": {"type": "string", "description": "as it was sent, trimmed"},
+            "replace_with": closed(
+                {
+                    "e164": {"type": "string", "pattern": r"^\+[0-9]{5,20}$", "description": "the tracking number"},
+                    "local": {"type": "string", "description": "the tracking number as a visitor is to see it"},
+                },
+                ("e164", "local"),
+            ),
+        },
+        ("number_on_page", "replace_with"),
+    )
+    numbers = closed(
+        {
+            "success": {"const": True},
+            "numbers": {
+                "type": "array",
+                "items": shown,
+                "description": "a number that nothing replaces is left out",
+            },
+            "sessionId": {"type": "string", "description": "to be sent with the visitor's next request"},
+        },
+        ("success", "numbers", "sessionId"),
+    )
+    faults = {
+        f"Fault{status}": closed(
+            {"success": {"const": False}, "error": {"type": "string", "anyOf": list(_texts(status))}},
+            ("success", "error"),
+            description=about,
+        )
+        for status, about in _FAULT_STATUSES.items()
+    }
+    return {"PageOfNumbers": _page_schema(), "Numbers": numbers, **faults}
+
+
+def _page_schema() -> Tree:
+    """What `wire.check` takes. It takes null for an empty text too, which the contract does not promise."""
+    about = {
+        "advId": "the account",
+        "fullUrl": f"the page's URL, of which {wire.URL_MOST} characters are kept",
+        "trackingId": "the partner's id of the visitor; a number is its JSON text",
+        "fullReferrer": f"where the visitor came from, of which {wire.URL_MOST} characters are kept",
+        "userAgent": f"the visitor's `User-Agent`, of which {wire.AGENT_MOST} characters are kept",
+        "requestIpAddress": "the visitor's IP address, which may be anonymised",
+        "sessionId": "from the last answer; empty or left out at first",
+    }
+    texts: Tree = {
+        name: {"type": "string", "description": about[name]} | ({"maxLength": most} if most else {})
+        for name, most in _TEXT_MOST.items()
+    }
+    texts["advId"]["minLength"] = 1
+    texts["trackingId"]["type"] = ["string", "number"]
+    several = f"{{1,{wire.NUMBERS_MOST}}}"
+    numbers = {
+        "description": "the numbers of the page: an array, or separated by commas, semicolons or line breaks; at "
+        f"most {wire.NUMBERS_MOST}",
+        "oneOf": [
+            {"type": "string", "pattern": rf"^[\s,;]*(?:[^\s,;][^,;\r\n]*(?:[,;\r\n][\s,;]*|$)){several}$"},
+            {
+                "type": "array",
+                "items": {"type": "string"},
+                "maxItems": wire.NUMBERS_MOST,
+                "contains": {"type": "string", "pattern": r"\S"},
+            },
+        ],
+    }
+    scalar = ["string", "number", "boolean", "null"]
+    parameters = {
+        "oneOf": [{"type": "object"}, {"const": []}],
+        "description": "custom dimensions; numbers and booleans are kept as their JSON text, to the last digit; null "
+        "is as good as not sent, and an empty array an empty object",
+        "maxProperties": wire.DIMENSIONS_MOST,
+        "propertyNames": {"maxLength": _DIMENSION_KEY_MOST},
+        "properties": {name: {"type": scalar, "maxLength": most} for name, most in _DIMENSIONS_MOST.items()},
+        "additionalProperties": {"type": scalar, "maxLength": _DIMENSION_MOST},
+    }
+    return {
+        "type": "object",
+        "description": "A page or an app's screen, and who sees it. A NUL in a text, or a key that stands twice, makes "
+        "the body malformed; unknown fields are ignored unless they are objects or arrays.",
+        "properties": {
+            "advId": texts.pop("advId"),
+            "numbers": numbers,
+            "type": {"enum": ["web", "app"], "description": "a page in a browser, or an app"},
+            **texts,
+            "parameters": parameters,
+            "dryRun": {"type": "boolean", "description": "answer, and lease nothing", "default": False},
+        },
+        "required": ["advId", "numbers", "type", "fullUrl", "trackingId", "fullReferrer", "parameters"],
+        "additionalProperties": {"type": scalar},
+        "if": {"properties": {"type": {"const": "web"}}},
+        "then": {
+            "properties": {name: {"minLength": 1} for name in _WEB_REQUIRES},
+            "required": list(_WEB_REQUIRES),
+        },
+        "examples": [
+            {
+                "advId": "demo",
+                "numbers": "+493015981100",
+                "type": "web",
+                "fullUrl": "https://www.example.com/cars/42?utm_source=newsletter",
+                "trackingId": "visitor-1",
+                "fullReferrer": "https://www.example.com/",
+                "parameters": {"custnr": "1412", "custname": "Autohaus Mitte"},
+                "userAgent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+                "requestIpAddress": "203.0.113.7",
+                "sessionId": "",
+            }
+        ],
+    }
+
+
+def paths() -> Tree:
+    """`POST /api`."""
+    statuses: Tree = {
+        "200": {
+            "description": f"The numbers to show; without `{X_HTTP_STATUSES}` every error too.",
+            "headers": RATE_LIMITS | RETRY_AFTER | NO_STORE,
+            "content": {
+                JSON: {
+                    "schema": {
+                        "oneOf": [
+                            ref("schemas", name)
+                            for name in ("Numbers", *(f"Fault{status}" for status in _FAULT_STATUSES))
+                        ]
+                    }
+                }
+            },
+        }
+    }
+    headers = {403: RATE_LIMITS | RETRY_AFTER, 500: RATE_LIMITS, 501: RATE_LIMITS}
+    for status, about in _FAULT_STATUSES.items():
+        statuses[str(status)] = {
+            "description": f"{about} Only with `{X_HTTP_STATUSES}`.",
+            "headers": headers.get(status, {}) | NO_STORE,
+            "content": {JSON: {"schema": ref("schemas", f"Fault{status}")}},
+        }
+    statuses["415"] = {
+        "description": "`Content-Encoding` is neither gzip nor deflate.",
+        "headers": NO_STORE | {"Accept-Encoding": header("the codings that are taken")},
+        "content": {
+            JSON: {"schema": closed({"success": {"const": False}, "error": {"type": "string"}}, ("success", "error"))}
+        },
+    }
+    statuses["408"] = plain("The body did not arrive in time.") | {"headers": NO_STORE}
+    edge = {"default": "edge.example.com", "description": "host and port that visitors' requests reach"}
+    api = {
+        "servers": [{"url": "https://{edge}", "description": "the edge port", "variables": {"edge": edge}}],
+        "post": {
+            "operationId": "post_api",
+            "tags": ["dynamic numbers"],
+            "summary": "Ask for the tracking numbers to show instead of a page's numbers",
+            "description": "The same session and number on the page give the same tracking number while the lease "
+            "lives, and each request renews it (CONTRACT §1). The content type is not enforced.",
+            "security": [{"signature": []}, {"signatureInQuery": []}],
+            "parameters": [
+                {
+                    "name": str(X_HTTP_STATUSES),
+                    "in": "header",
+                    "schema": {"type": "string"},
+                    "description": "whatever its value, errors get their status; without it everything is 200",
+                }
+            ],
+            "requestBody": {
+                "required": True,
+                "description": f"A JSON object of at most {wire.BODY_MOST} bytes. With `Content-Encoding: gzip` or "
+                "`deflate` it is signed as it is sent.",
+                "content": {JSON: {"schema": ref("schemas", "PageOfNumbers")}},
+            },
+            "responses": statuses,
+        },
+    }
+    return {"/api": api}

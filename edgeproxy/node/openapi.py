@@ -1,0 +1,41 @@
+"""The OpenAPI 3.1 document of what the gateway answers over HTTP (CONTRACT §1–§6): a module an API."""
+
+import functools
+
+from edgeproxy import __version__
+from edgeproxy.calls import openapi as calls
+from edgeproxy.dynamic import openapi as dynamic
+from edgeproxy.http.openapi.tree import Tree
+from edgeproxy.node import service_openapi as service
+from edgeproxy.numbers import openapi as static
+from edgeproxy.partner import openapi as partner
+
+_ABOUT = """\
+The gateway of call tracking: a signed page of numbers in, tracking numbers out, and APIs over the same inventory.
+
+The dynamic numbers API, `POST /api`, is on the edge port, which visitors reach. All else is on the manage port, which
+serves this document; health is on both. `CONTRACT` names the project's wire contract, by section.
+"""
+
+
+@functools.cache
+def document(version: str) -> Tree:
+    """The document of a gateway whose partner API has that `version` in its paths; not to be changed."""
+    tags = {**dynamic.TAGS, **partner.TAGS, **static.TAGS, **calls.TAGS, **service.TAGS}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "edgeproxy",
+            "version": __version__,
+            "description": "\n".join((_ABOUT, partner.ABOUT, static.ABOUT, calls.ABOUT)),
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/", "description": "the manage port"}],
+        "tags": [{"name": name, "description": text} for name, text in tags.items()],
+        "paths": {**dynamic.paths(), **service.paths(), **partner.paths(version), **static.paths(), **calls.paths()},
+        "components": {
+            "schemas": {**dynamic.schemas(), **partner.schemas(), **static.schemas(), **calls.schemas()},
+            "responses": {**partner.responses(), **static.responses(), **calls.responses()},
+            "securitySchemes": {**dynamic.SECURITY, **partner.SECURITY, **static.SECURITY},
+        },
+    }
