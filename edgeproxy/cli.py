@@ -419,6 +419,7 @@ def _supervise(
         click.echo(f"store: {store_url}")
     click.echo(f"edge: {edge}")
     click.echo(f"manage: {manage}")
+    click.echo(f"docs: {manage}/docs")
     for line in say(edge, manage):
         click.echo(line)
     sys.stdout.flush()

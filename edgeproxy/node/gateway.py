@@ -231,6 +231,7 @@ class Gateway:
         _documents(self._settings.api_version)  # now: it takes longer than a request may wait for the loop
         app.add_routes(
             [
+                web.get("/", self._root),
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),
@@ -252,6 +253,9 @@ class Gateway:
         if self._draining.is_set():
             response.force_close()
             response.headers[hdrs.CONNECTION] = "close"  # aiohttp has decided on this header before it asks
+
+    async def _root(self, request: web.BaseRequest) -> web.Response:
+        return web.Response(status=302, headers={hdrs.LOCATION: "docs"})  # relative: a proxy may have a path before it
 
     async def _healthz(self, request: web.BaseRequest) -> web.Response:
         return _healthz()
@@ -282,7 +286,7 @@ class Gateway:
             body=_documents(self._settings.api_version)[1],
             content_type="text/html",
             charset="utf-8",
-            headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
+            headers={"Content-Security-Policy": docs.CONTENT_SECURITY_POLICY},
         )
 
 

@@ -22,16 +22,24 @@ serves this document; health is on both. `CONTRACT` names the project's wire con
 def document(version: str) -> Tree:
     """The document of a gateway whose partner API has that `version` in its paths; not to be changed."""
     tags = {**dynamic.TAGS, **partner.TAGS, **static.TAGS, **calls.TAGS, **service.TAGS}
+    groups = (
+        ("Dynamic numbers", dynamic.TAGS, ""),
+        ("Partner REST API", partner.TAGS, partner.ABOUT),
+        ("Static numbers", static.TAGS, static.ABOUT),
+        ("Calls", calls.TAGS, calls.ABOUT),
+        ("Service", service.TAGS, ""),
+    )
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "edgeproxy",
             "version": __version__,
-            "description": "\n".join((_ABOUT, partner.ABOUT, static.ABOUT, calls.ABOUT)),
+            "description": _ABOUT,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/", "description": "the manage port"}],
         "tags": [{"name": name, "description": text} for name, text in tags.items()],
+        "x-tagGroups": [{"name": name, "tags": list(inside), "description": about} for name, inside, about in groups],
         "paths": {**dynamic.paths(), **service.paths(), **partner.paths(version), **static.paths(), **calls.paths()},
         "components": {
             "schemas": {**dynamic.schemas(), **partner.schemas(), **static.schemas(), **calls.schemas()},

@@ -1,6 +1,6 @@
 """Health, metrics, and the description itself (CONTRACT §6)."""
 
-from edgeproxy.http.openapi.tree import JSON, Tree, plain
+from edgeproxy.http.openapi.tree import JSON, Tree, always, plain
 
 TAGS = {"service": "For those who run the gateway (CONTRACT §6)."}
 
@@ -13,6 +13,17 @@ def paths() -> Tree:
         return {"get": {**operation, "description": description, "responses": responses}}
 
     return {
+        "/": get(
+            "root",
+            "Lead to this page",
+            "On the manage port.",
+            {
+                "302": {
+                    "description": "`docs` is the page.",
+                    "headers": always({"Location": {"description": "the page", "schema": {"const": "docs"}}}),
+                }
+            },
+        ),
         "/healthz": get(
             "healthz", "Tell that the process is alive", "On both ports. Touches nothing.", {"200": plain("It is.")}
         ),

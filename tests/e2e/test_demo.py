@@ -33,12 +33,13 @@ def test_what_it_prints_works_when_pasted(tmp_path: Path) -> None:
     begun = time.monotonic()
     with started(*DEMO, str(tmp_path / "data")) as demo:
         assert time.monotonic() - begun < 5
-        assert list(demo.said) == ["store:", "edge:", "manage:", "curl", "ready"]
+        assert list(demo.said) == ["store:", "edge:", "manage:", "docs:", "curl", "ready"]
         answer = json.loads(pasted("curl " + demo.said["curl"]))
         assert answer["success"] is True
         (number,) = answer["numbers"]
         assert number["replace_with"] == {"e164": "+493015981151", "local": "030 15 98 11 51"}
         assert pasted(f"curl -s {demo.manage}/readyz") == "ready\n"
+        assert pasted(f"curl -sL {demo.manage}") == pasted(f"curl -s {demo.said['docs:']}")
         with redis.Redis.from_url(demo.said["store:"], decode_responses=True) as store:
             check_keys(store)
         assert demo.stop(signal.SIGINT) == 0

@@ -1,4 +1,4 @@
-"""The OpenAPI document and its page: true, whole, and served."""
+"""The OpenAPI document: true, and whole."""
 
 import base64
 import dataclasses
@@ -7,7 +7,6 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterator, Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,11 +20,9 @@ from edgeproxy.accounts import moments
 from edgeproxy.calls import attribution
 from edgeproxy.calls import handler as calls_handler
 from edgeproxy.calls import openapi as calls
-from edgeproxy.dynamic import openapi as dynamic
 from edgeproxy.dynamic import wire
 from edgeproxy.errors import Fault, Kind
 from edgeproxy.http.access import ACCESS_TOKEN
-from edgeproxy.http.openapi import page as docs
 from edgeproxy.http.openapi.tree import RATE_LIMITS, RETRY_AFTER
 from edgeproxy.node import openapi
 from edgeproxy.numbers import handler as static_handler
@@ -101,7 +98,7 @@ def test_every_operation_is_in_it_and_nothing_else() -> None:
     }
     resources = {(operation.method, f"/{VERSION}/{path}") for operation, path in PLACES}
     statics = {("POST", static_handler.PATH + method) for method in static_handler.METHODS}
-    service = {("GET", path) for path in ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")}
+    service = {("GET", path) for path in ("/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")}
     of_calls = {("GET", "/calls/lookup"), ("POST", "/calls"), ("POST", "/calls/erase")}
     assert found == resources | statics | of_calls | service | {("POST", "/api")}
 
@@ -988,124 +985,3 @@ async def test_calls_without_their_store_are_answered_as_described(tmp_path: Pat
             embedded.__exit__(None, None, None)
             for method, target in (("GET", asked), ("POST", "/calls"), ("POST", "/calls/erase")):
                 assert (await ask_calls(edge, method, target, token="demo-token"))[0] == 503
-
-
-# The page, and how both are served -----------------------------------------------------------------------------------
-
-VOID = ("meta",)
-
-
-class Reader(HTMLParser):
-    """Reads a page: its elements with their attributes, and its text; elements must be closed in order."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(page)
-        self.close()
-        assert not self._open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def attributes(self, name: str) -> list[str]:
-        return [value or "" for _, attributes in self.elements for key, value in attributes.items() if key == name]
-
-
-PAGE_READ = Reader(docs.page(DOCUMENT))
-
-
-def test_the_page_loads_nothing_and_runs_nothing() -> None:
-    assert {tag for tag, _ in PAGE_READ.elements} <= {
-        "html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "h4", "p", "a", "nav", "div", "strong",
-        "ul", "li", "span", "code", "section", "article", "table", "thead", "tbody", "tr", "th", "td",
-    }  # fmt: skip
-    names = {key for _, attributes in PAGE_READ.elements for key in attributes}
-    assert names <= {"lang", "charset", "name", "content", "href", "id", "class"}
-    assert "url(" not in docs._STYLE
-    assert "@import" not in docs._STYLE
-
-
-def test_links_of_the_page_lead_somewhere() -> None:
-    ids = PAGE_READ.attributes("id")
-    assert len(set(ids)) == len(ids)
-    assert set(PAGE_READ.attributes("href")) <= {"openapi.json", *(f"#{name}" for name in ids)}
-
-
-def test_the_page_names_all_there_is() -> None:
-    ids = PAGE_READ.attributes("id")
-    for path, item in DOCUMENT["paths"].items():
-        assert path in PAGE_READ.text
-        for tree in item.values():
-            if "operationId" in tree:
-                assert tree["operationId"] in ids
-                assert tree["summary"] in PAGE_READ.text
-    for name in itertools.chain(
-        partner._MEANINGS, static._MEANINGS, *calls._MEANINGS.values(), PAGE["properties"], dynamic._DIMENSIONS_MOST
-    ):
-        assert name in PAGE_READ.text
-    for most in re.findall(r'"max(?:Length|Items|Properties|imum)":([0-9]+)', orjson.dumps(DOCUMENT).decode()):
-        assert re.search(f"(at most|to) {most}(?![0-9])", PAGE_READ.text)
-
-
-@pytest.mark.parametrize(
-    ("limits", "shown"),
-    [
-        ({"minimum": 10, "maximum": 120}, ["10 to 120"]),
-        ({"maximum": 120}, ["at most 120"]),
-        ({"minimum": 0}, ["at least 0"]),
-    ],
-)
-def test_limits_of_a_number_are_shown(limits: Any, shown: list[str]) -> None:
-    assert list(docs._limits(limits)) == shown
-
-
-def test_an_answer_that_is_a_list_links_what_is_in_it() -> None:
-    page = docs.page(DOCUMENT)
-    assert 'list of <a href="#schema-StaticNumber">StaticNumber</a>' in page
-    assert 'list of <a href="#schema-LeaseMatch">LeaseMatch</a> or <a' in page
-
-
-def test_what_a_document_says_is_escaped() -> None:
-    bad = '<script src="//x">&amp;\'`<b>`'
-
-    def spoiled(tree: Any, key: str = "") -> Any:
-        if isinstance(tree, dict):
-            return {name: spoiled(value, name) for name, value in tree.items()}
-        if isinstance(tree, list):
-            return [spoiled(value, key) for value in tree]
-        return tree + bad if key in ("title", "description", "summary", "url", "examples", "version") else tree
-
-    document = spoiled(DOCUMENT)
-    document["paths"] = {path + bad: item for path, item in document["paths"].items()}
-    document["components"]["schemas"]["NewCustomer"]["properties"] |= {bad: {"const": bad}}
-    page = docs.page(document)
-    assert {tag for tag, _ in Reader(page).elements} == {tag for tag, _ in PAGE_READ.elements}
-    assert "<script" not in page
-
-
-async def test_they_are_served_without_login(store_url: str) -> None:
-    async with serving(store_url, api_version="3.1") as edge:
-        async with edge.client.get(edge.manage + "/openapi.json") as response:
-            assert (response.status, response.headers["Content-Type"]) == (200, "application/json")
-            assert orjson.loads(await response.read()) == openapi.document("3.1")
-        async with edge.client.get(edge.manage + "/docs") as response:
-            assert (response.status, response.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-            assert response.headers["Content-Security-Policy"] == "default-src 'none'; style-src 'unsafe-inline'"
-            page = await response.text()
-        assert page == docs.page(openapi.document("3.1"))
-        assert "/3.1/customers" in page
-        assert "/2.4.9/" not in page
-        for path in ("/openapi.json", "/docs"):
-            async with edge.client.get(edge.url + path) as response:
-                assert response.status == 404

@@ -1,9 +1,17 @@
-"""An OpenAPI document as a page to read: one file without scripts or anything to load, for light and dark screens."""
+"""An OpenAPI document as a page to read: one file without scripts or anything to load, for narrow and wide screens.
 
+Beside OpenAPI's own words it shows three extensions, which `tree` makes: `x-codeSamples` (programs that ask an
+operation), `x-inWords` (what a regular expression says), and `x-tagGroups` (which tags are one API).
+"""
+
+import base64
+import hashlib
 import html
 import itertools
+import posixpath
 import re
 from collections.abc import Iterable, Iterator
+from importlib.resources import files
 from typing import Any
 
 import orjson
@@ -19,33 +27,17 @@ _TYPES = {
     "null": "null",
     "object": "object",
 }
-_STYLE = """
-:root { color-scheme: light dark; --line: #d0d7de; --soft: #f6f8fa; --ink: #1f2328; --faint: #59636e; --link: #0550ae }
-@media (prefers-color-scheme: dark) {
-  :root { --line: #3d444d; --soft: #1a2029; --ink: #e6edf3; --faint: #9198a1; --link: #79b8ff }
-  body { background: #0d1117 }
-}
-body { margin: 0 auto; max-width: 70rem; padding: 1rem 1.25rem 4rem; color: var(--ink);
-  font: 16px/1.5 system-ui, sans-serif }
-a { color: var(--link); text-decoration: none }
-a:hover { text-decoration: underline }
-h1, h2, h3, h4 { line-height: 1.25 }
-h2 { margin-top: 3rem; border-bottom: 1px solid var(--line); padding-bottom: .3rem }
-h4 { margin: 1rem 0 .4rem }
-article { border: 1px solid var(--line); border-radius: 6px; padding: .25rem 1rem 1rem; margin: 1rem 0 }
-article h3 { overflow-wrap: anywhere }
-code, .method { font: .875em/1.4 ui-monospace, monospace }
-code { background: var(--soft); border-radius: 4px; padding: .1em .3em; overflow-wrap: anywhere }
-td:first-child code { white-space: nowrap }
-.method { display: inline-block; min-width: 4.5em; font-weight: 700 }
-.scroll { overflow-x: auto }
-table { border-collapse: collapse; width: 100% }
-th, td { border-top: 1px solid var(--line); padding: .35rem .75rem .35rem 0; text-align: left; vertical-align: top }
-th { color: var(--faint); font-weight: 600 }
-nav ul { list-style: none; padding: 0; margin: .25rem 0 1rem }
-nav li { margin: .15rem 0 }
-nav span, .faint { color: var(--faint) }
-"""
+_STYLE = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
+# What a browser may do with the page: apply its one style sheet, and nothing else.
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        f"style-src 'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
 
 
 class _Html(str):
@@ -56,7 +48,7 @@ class _Html(str):
 
 def _element(name: str, *children: str, **attributes: str) -> _Html:
     inside = "".join(child if isinstance(child, _Html) else html.escape(child) for child in children)
-    named = "".join(f' {key.rstrip("_")}="{html.escape(value)}"' for key, value in attributes.items())
+    named = "".join(f' {key.strip("_").replace("_", "-")}="{html.escape(value)}"' for key, value in attributes.items())
     return _Html(f"<{name}{named}>{inside}</{name}>")
 
 
@@ -66,12 +58,32 @@ def _prose(text: str) -> _Html:
     return _Html("".join(_element("code", piece) if at % 2 else html.escape(piece) for at, piece in enumerate(pieces)))
 
 
+def _paragraphs(text: str) -> list[_Html]:
+    return [_element("p", _prose(part)) for part in text.strip().split("\n\n") if part]
+
+
 def _joined(parts: Iterable[str], between: str) -> _Html:
     return _Html(html.escape(between).join(part if isinstance(part, _Html) else _prose(part) for part in parts))
 
 
 def _code(value: object) -> _Html:
     return _element("code", value if isinstance(value, str) and value else orjson.dumps(value).decode())
+
+
+def _block(source: str) -> _Html:
+    """Code of several lines, which may be wider than the page: it scrolls by itself, by the keyboard too."""
+    return _element("pre", _element("code", source), tabindex="0")
+
+
+def _heading(level: str, name: str, *title: str) -> _Html:
+    """A heading that can be linked to; `name` is the id of what it heads."""
+    link = _element("a", "#", href=f"#{name}", class_="here", aria_label="link to this part")
+    return _element(level, *title, link)
+
+
+def _id(text: str) -> str:
+    """What a link calls the part of the page that has that name."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", text.removeprefix("#/components/")).strip("-")
 
 
 def page(document: Tree) -> str:
@@ -89,15 +101,25 @@ class _Page:
     def render(self) -> str:
         info = self._document["info"]
         title = f"{info['title']} {info['version']}"
-        tags = [(tag, list(self._operations(tag["name"]))) for tag in self._document["tags"]]
+        groups = [self._group(group) for group in self._groups()]
+        schemas = self._schemas()
         body = _element(
             "body",
-            _element("h1", title),
-            *(_element("p", _prose(text)) for text in info["description"].strip().split("\n\n")),
-            _element("p", "The same for programs: ", _element("a", "openapi.json", href="openapi.json"), "."),
-            _element("nav", *(self._index(tag, operations) for tag, operations in tags)),
-            *(self._section(tag, operations) for tag, operations in tags),
-            self._schemas(),
+            _element("a", "Skip to the text", href="#top", class_="skip"),
+            _element(
+                "nav",
+                _element("ul", *map(self._index, self._groups()), self._schema_index()),
+                aria_label="Contents",
+            ),
+            _element(
+                "main",
+                _element("h1", title),
+                *_paragraphs(info["description"]),
+                _element("p", "The same for programs: ", _element("a", "openapi.json", href="openapi.json"), "."),
+                *groups,
+                schemas,
+                id="top",
+            ),
         )
         head = _element(
             "head",
@@ -109,6 +131,12 @@ class _Page:
 
     # Operations ---------------------------------------------------------------------------------------------------
 
+    def _groups(self) -> list[Tree]:
+        """The APIs, each with its tags; a document that does not group its tags has each by itself."""
+        tags = {tag["name"]: tag for tag in self._document["tags"]}
+        groups: list[Tree] = self._document.get("x-tagGroups") or [{"name": name, "tags": [name]} for name in tags]
+        return [{**group, "tags": [tags[name] for name in group["tags"]]} for group in groups]
+
     def _operations(self, tag: str) -> Iterator[tuple[str, str, Tree, Tree]]:
         """Method, path, the path's item and the operation, of those with that tag."""
         for path, item in self._document["paths"].items():
@@ -116,41 +144,92 @@ class _Page:
                 if method in item and tag in item[method]["tags"]:
                     yield method, path, item, item[method]
 
-    def _index(self, tag: Tree, operations: list[tuple[str, str, Tree, Tree]]) -> _Html:
+    def _index(self, group: Tree) -> _Html:
+        """An API in the contents: its subjects, if there are several, and on wide screens their operations."""
+        link = _element("a", group["name"], href=f"#{_id(group['name'])}")
+        operations = [(tag, list(self._operations(tag["name"]))) for tag in group["tags"]]
+        above = _above([path for _, found in operations for _, path, *_ in found])
+
+        def listed(found: list[tuple[str, str, Tree, Tree]]) -> _Html:
+            names = ((_name(method, path.removeprefix(above)), operation) for method, path, _, operation in found)
+            return _element(
+                "ul",
+                *(_element("li", _element("a", *name, href=f"#{tree['operationId']}")) for name, tree in names),
+                class_="operations",
+            )
+
+        if len(operations) == 1:
+            return _element("li", link, listed(operations[0][1]))
+        subjects = [
+            _element("li", _element("a", tag["name"], href=f"#{_id(tag['name'])}"), listed(found))
+            for tag, found in operations
+        ]
+        return _element("li", link, _element("ul", *subjects))
+
+    def _group(self, group: Tree) -> _Html:
+        """An API: what it is for, what it takes, and the errors that its operations share."""
+        name, alone = _id(group["name"]), len(group["tags"]) == 1
+        return _element(
+            "section",
+            _heading("h2", name, group["name"]),
+            *_paragraphs(group.get("description", "")),
+            *(self._section(tag, alone=alone) for tag in group["tags"]),
+            *self._errors(group),
+            id=name,
+        )
+
+    def _section(self, tag: Tree, *, alone: bool) -> _Html:
+        """A subject of an API with its operations; one that is `alone` is the API."""
+        operations = list(self._operations(tag["name"]))
+        name = _id(tag["name"])
         lines = [
             _element(
                 "li",
                 _element("a", *_name(method, path), href=f"#{operation['operationId']}"),
-                _element("span", f" {operation['summary']}"),
+                f" {operation['summary']}",
             )
             for method, path, _, operation in operations
         ]
-        return _element("div", _element("strong", tag["name"]), _element("ul", *lines))
-
-    def _section(self, tag: Tree, operations: list[tuple[str, str, Tree, Tree]]) -> _Html:
-        return _element(
-            "section",
-            _element("h2", tag["name"]),
+        parts = [
             _element("p", _prose(tag["description"])),
+            _element("ul", *lines, class_="list"),
             *(self._article(*operation) for operation in operations),
+        ]
+        return (
+            _element("div", *parts)
+            if alone
+            else _element("section", _heading("h3", name, tag["name"]), *parts, id=name)
         )
 
+    def _errors(self, group: Tree) -> Iterator[_Html]:
+        shared = {
+            found["$ref"]: status
+            for tag in group["tags"]
+            for *_, operation in self._operations(tag["name"])
+            for status, found in operation["responses"].items()
+            if "$ref" in found
+        }
+        if shared:
+            name = f"{_id(group['name'])}-errors"
+            entries = [self._answer(status, {"$ref": place}) for place, status in sorted(shared.items())]
+            yield _element("section", _heading("h3", name, "Errors, and what to do"), _list(entries), id=name)
+
     def _article(self, method: str, path: str, item: Tree, operation: Tree) -> _Html:
-        parts = [_element("h3", *_name(method, path)), _element("p", _prose(operation["summary"] + "."))]
-        if "description" in operation:
-            parts.append(_element("p", _prose(operation["description"])))
+        name = operation["operationId"]
+        parts = [_heading("h3", name, *_name(method, path)), _element("p", _prose(operation["summary"] + "."))]
+        parts += _paragraphs(operation.get("description", ""))
+        parts += _samples(operation.get("x-codeSamples", ()))
         parts += [
             _element("p", f"On {server['description']}: ", _code(server["url"])) for server in item.get("servers", ())
         ]
         parts.append(_element("p", "Access: ", self._access(operation)))
         if operation.get("parameters"):
             parts.append(_element("h4", "Parameters"))
-            parts.append(_table(("name", "in", "", "what it takes", "meaning"), self._parameters(operation)))
+            parts.append(_list(self._parameters(operation)))
         if "requestBody" in operation:
             parts += self._body(operation["requestBody"])
-        parts.append(_element("h4", "Answers"))
-        parts.append(_table(("status", "body", "meaning"), self._answers(operation)))
-        return _element("article", *parts, id=operation["operationId"])
+        parts += [_element("h4", "Answers"), _list(self._answers(operation))]
+        return _element("article", *parts, id=name)
 
     def _access(self, operation: Tree) -> _Html:
         ways = [self._scheme(name) for alternative in operation["security"] for name in alternative]
@@ -162,11 +241,11 @@ class _Page:
             return _joined((f"{scheme['in']} `{scheme['name']}`: ", _prose(scheme["description"])), "")
         return _joined((f"HTTP {scheme['scheme']}: ", _prose(scheme["description"])), "")
 
-    def _parameters(self, operation: Tree) -> Iterator[tuple[str, ...]]:
+    def _parameters(self, operation: Tree) -> Iterator[_Html]:
         for parameter in operation["parameters"]:
             required = "required" if parameter.get("required") else ""
             rules = _joined(self._rules(parameter["schema"]), ", ")
-            yield _code(parameter["name"]), parameter["in"], required, rules, _prose(parameter["description"])
+            yield _entry(_code(parameter["name"]), required, parameter["in"], _prose(parameter["description"]), rules)
 
     def _body(self, body: Tree) -> Iterator[_Html]:
         yield _element("h4", "Body")
@@ -180,22 +259,33 @@ class _Page:
             yield _element("p", _prose(schema["description"]))
         yield self._fields(schema)
         for example in schema.get("examples", ()):
-            yield _element("p", "For example: ", _code(example))
+            yield _element("p", "For example:")
+            yield _block(orjson.dumps(example, option=orjson.OPT_INDENT_2).decode())
 
-    def _answers(self, operation: Tree) -> Iterator[tuple[str, ...]]:
+    def _answers(self, operation: Tree) -> Iterator[_Html]:
+        """The operation's own answers; those that an API's operations share are told once, and linked."""
+        shared = []
         for status, found in operation["responses"].items():
-            answer = self._resolve(found)
-            content = answer.get("content", {})
-            what: list[str] = [_joined(map(_code, content), ", ")]
-            schema: Tree = next((media["schema"] for media in content.values()), {})
-            if "$ref" in schema or "oneOf" in schema or "items" in schema:
-                what.append(_joined(self._rules(schema), ", "))
-            headers = [
-                _joined((f"`{name}`: ", _prose(header["description"])), "")
-                for name, header in answer.get("headers", {}).items()
-            ]
-            meaning = _joined([answer["description"], *headers], " ")
-            yield _code(status), _joined(what, ": "), meaning
+            if "$ref" in found:
+                shared.append(_element("a", status, href=f"#{_id(found['$ref'])}"))
+            else:
+                yield self._answer(status, found)
+        if shared:
+            yield _element("div", _element("dt", "errors"), _element("dd", _joined(shared, ", ")))
+
+    def _answer(self, status: str, found: Tree) -> _Html:
+        answer = self._resolve(found)
+        content = answer.get("content", {})
+        schema: Tree = next((media["schema"] for media in content.values()), {})
+        body = [_joined(map(_code, content), ", ")] if content else []
+        if "$ref" in schema or "oneOf" in schema or "items" in schema:
+            body.append(_joined(self._rules(schema), ", "))
+        headers = [
+            _joined((f"`{name}`: ", _prose(header["description"])), "")
+            for name, header in answer.get("headers", {}).items()
+        ]
+        named = {"id": _id(found["$ref"])} if "$ref" in found else {}
+        return _entry(_code(status), "", "", _prose(answer["description"]), _joined(body, ": "), *headers, **named)
 
     # Schemas ------------------------------------------------------------------------------------------------------
 
@@ -209,43 +299,47 @@ class _Page:
 
     def _schemas(self) -> _Html:
         """What answers hold; describing one can bring others to light."""
-        parts, done = [_element("h2", "What answers hold")], set[str]()
+        parts, done = [_heading("h2", "answers", "What answers hold")], set[str]()
         while waiting := [name for name in self._shown if name not in done]:
             for name in waiting:
                 done.add(name)
                 schema = self._document["components"]["schemas"][name]
-                about = [_element("p", _prose(schema["description"]))] if "description" in schema else []
                 parts.append(
-                    _element("article", _element("h3", name), *about, self._fields(schema), id=f"schema-{name}")
+                    _element(
+                        "article",
+                        _heading("h3", f"schema-{name}", name),
+                        *_paragraphs(schema.get("description", "")),
+                        self._fields(schema),
+                        id=f"schema-{name}",
+                    )
                 )
-        return _element("section", *parts)
+        return _element("section", *parts, id="answers")
+
+    def _schema_index(self) -> _Html:
+        """What answers hold, in the contents; complete once the schemas are described."""
+        names = [_element("li", _element("a", _element("code", name), href=f"#schema-{name}")) for name in self._shown]
+        return _element(
+            "li", _element("a", "What answers hold", href="#answers"), _element("ul", *names, class_="operations")
+        )
 
     def _fields(self, schema: Tree) -> _Html:
-        return _table(("name", "", "what it takes", "meaning"), self._rows(schema, ""))
+        return _list(self._rows(schema, ""))
 
-    def _rows(self, schema: Tree, within: str) -> Iterator[tuple[str, ...]]:
+    def _rows(self, schema: Tree, within: str) -> Iterator[_Html]:
         """A row for each member of an object, and of the objects in it; a run of numbered alike ones is one row."""
         for names, member in _runs(schema.get("properties", {})):
             name = _joined((_code(within + shown) for shown in names), " … ")
-            yield (
-                name,
-                _when(schema, names[0]),
-                _joined(self._rules(member), ", "),
-                _prose(member.get("description", "")),
-            )
+            about, rules = _prose(member.get("description", "")), _joined(self._rules(member), ", ")
+            yield _entry(name, _when(schema, names[0]), "", about, rules)
             yield from self._rows(member, f"{within}{names[0]}.")
             yield from self._rows(member.get("items", {}), f"{within}{names[0]}[].")
         for pattern, member in schema.get("patternProperties", {}).items():
-            about = _prose(member.get("description", ""))
-            yield _code(within + pattern), "", _joined(self._rules(member), ", "), about
+            about, rules = _prose(member.get("description", "")), _joined(self._rules(member), ", ")
+            yield _entry(_joined((within, _in_words(member, pattern)), ""), "", "", about, rules)
         others = schema.get("additionalProperties")
         if isinstance(others, dict):
-            yield (
-                _prose(f"others of {within.rstrip('.')}" if within else "others"),
-                "",
-                _joined(self._rules(others), ", "),
-                "",
-            )
+            name = _prose(f"others of {within.rstrip('.')}" if within else "others")
+            yield _entry(name, "", "", "", _joined(self._rules(others), ", "))
 
     def _rules(self, schema: Tree) -> Iterator[str]:
         """What a value must be."""
@@ -289,15 +383,27 @@ def _limits(schema: Tree) -> Iterator[str]:
     if "propertyNames" in schema:
         yield f"names of at most {schema['propertyNames']['maxLength']} characters"
     if "pattern" in schema:
-        yield _joined(("like", _code(schema["pattern"])), " ")
+        yield _in_words(schema, schema["pattern"])
     if "default" in schema:
         yield _joined(("else", _code(schema["default"])), " ")
     if "examples" in schema:
         yield _joined(("such as", *map(_code, schema["examples"])), " ")
 
 
-def _name(method: str, path: str) -> tuple[_Html, _Html]:
-    return _element("span", method.upper(), class_="method"), _element("code", path)
+def _in_words(schema: Tree, pattern: str) -> _Html:
+    """What a regular expression says; where the document has no words for it, nothing but the expression can tell."""
+    return _prose(schema["x-inWords"]) if "x-inWords" in schema else _joined(("like", _code(pattern)), " ")
+
+
+def _name(method: str, path: str) -> tuple[_Html, str, _Html]:
+    return _element("span", method.upper(), class_=f"method {method}"), " ", _element("code", path)
+
+
+def _samples(samples: Iterable[Tree]) -> Iterator[_Html]:
+    """The first program in full; the same in other languages folded up."""
+    for at, sample in enumerate(samples):
+        source = _block(sample["source"])
+        yield _element("details", _element("summary", sample["label"]), source) if at else source
 
 
 def _when(schema: Tree, name: str) -> str:
@@ -317,13 +423,20 @@ def _runs(properties: Tree) -> Iterator[tuple[list[str], Tree]]:
         yield [first, *rest[-1:]], properties[first]
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> _Html:
-    return _element(
-        "div",
-        _element(
-            "table",
-            _element("thead", _element("tr", *(_element("th", cell) for cell in head))),
-            _element("tbody", *(_element("tr", *(_element("td", cell) for cell in row)) for row in rows)),
-        ),
-        class_="scroll",
-    )
+def _list(entries: Iterable[_Html]) -> _Html:
+    return _element("dl", *entries)
+
+
+def _entry(name: _Html, required: str, where: str, about: str, *more: str, **attributes: str) -> _Html:
+    """A row of a list: what it is called, whether it must be there and where, its meaning, and what more there is."""
+    marks = [_element("span", required, class_="must")] if required else []
+    marks += [_element("span", where, class_="faint")] if where else []
+    head = _element("dt", _joined([name, *marks], " "))
+    lines = (_element("div", line, class_="faint") for line in more if line)
+    return _element("div", head, _element("dd", about, *lines), **attributes)
+
+
+def _above(paths: Iterable[str]) -> str:
+    """The folder that all paths are in."""
+    folder = posixpath.commonpath([posixpath.dirname(path) for path in paths])
+    return f"{folder.rstrip('/')}/"

@@ -1,0 +1,163 @@
+"""The page that shows the APIs: whole, true to the document, safe, and served."""
+
+import base64
+import hashlib
+import itertools
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import orjson
+import pytest
+
+from edgeproxy.calls import openapi as calls
+from edgeproxy.dynamic import openapi as dynamic
+from edgeproxy.http.openapi import page
+from edgeproxy.node import openapi
+from edgeproxy.numbers import openapi as numbers
+from edgeproxy.partner import openapi as partner
+from tests.conftest import serving
+
+DOCUMENT = openapi.document("2.4.9")
+
+VOID = ("meta",)
+
+
+class Reader(HTMLParser):
+    """Reads a page: its elements with their attributes, and its text; elements must be closed in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(page)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def attributes(self, name: str) -> list[str]:
+        return [value or "" for _, attributes in self.elements for key, value in attributes.items() if key == name]
+
+
+PAGE_READ = Reader(page.page(DOCUMENT))
+
+
+def test_the_page_loads_nothing_and_runs_nothing() -> None:
+    assert {tag for tag, _ in PAGE_READ.elements} <= {
+        "html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "h4", "p", "a", "nav", "main", "div", "ul",
+        "li", "span", "code", "pre", "section", "article", "details", "summary", "dl", "dt", "dd",
+    }  # fmt: skip
+    names = {key for _, attributes in PAGE_READ.elements for key in attributes}
+    assert names <= {"lang", "charset", "name", "content", "href", "id", "class", "aria-label", "tabindex"}
+    assert "url(" not in page._STYLE
+    assert "@import" not in page._STYLE
+
+
+def test_links_of_the_page_lead_somewhere() -> None:
+    ids = PAGE_READ.attributes("id")
+    assert len(set(ids)) == len(ids)
+    assert set(PAGE_READ.attributes("href")) <= {"openapi.json", *(f"#{name}" for name in ids)}
+
+
+def test_the_page_names_all_there_is() -> None:
+    ids = PAGE_READ.attributes("id")
+    for path, item in DOCUMENT["paths"].items():
+        assert path in PAGE_READ.text
+        for tree in item.values():
+            if "operationId" in tree:
+                assert tree["operationId"] in ids
+                assert tree["summary"] in PAGE_READ.text
+    for name in itertools.chain(
+        partner._MEANINGS,
+        numbers._MEANINGS,
+        *calls._MEANINGS.values(),
+        DOCUMENT["components"]["schemas"]["PageOfNumbers"]["properties"],
+        dynamic._DIMENSIONS_MOST,
+    ):
+        assert name in PAGE_READ.text
+    for most in re.findall(r'"max(?:Length|Items|Properties|imum)":([0-9]+)', orjson.dumps(DOCUMENT).decode()):
+        assert re.search(f"(at most|to) {most}(?![0-9])", PAGE_READ.text)
+
+
+@pytest.mark.parametrize(
+    ("limits", "shown"),
+    [
+        ({"minimum": 10, "maximum": 120}, ["10 to 120"]),
+        ({"maximum": 120}, ["at most 120"]),
+        ({"minimum": 0}, ["at least 0"]),
+    ],
+)
+def test_limits_of_a_number_are_shown(limits: Any, shown: list[str]) -> None:
+    assert list(page._limits(limits)) == shown
+
+
+def test_an_answer_that_is_a_list_links_what_is_in_it() -> None:
+    text = page.page(DOCUMENT)
+    assert 'list of <a href="#schema-StaticNumber">StaticNumber</a>' in text
+    assert 'list of <a href="#schema-LeaseMatch">LeaseMatch</a> or <a' in text
+
+
+def test_what_a_document_says_is_escaped() -> None:
+    bad = '<script src="//x">&amp;\'`<b>`'
+
+    def spoiled(tree: Any, key: str = "") -> Any:
+        if isinstance(tree, dict):
+            return {name: spoiled(value, name) for name, value in tree.items()}
+        if isinstance(tree, list):
+            return [spoiled(value, key) for value in tree]
+        return tree + bad if key in ("title", "description", "summary", "url", "examples", "version") else tree
+
+    document = spoiled(DOCUMENT)
+    document["paths"] = {path + bad: item for path, item in document["paths"].items()}
+    document["components"]["schemas"]["NewCustomer"]["properties"] |= {bad: {"const": bad}}
+    text = page.page(document)
+    assert {tag for tag, _ in Reader(text).elements} == {tag for tag, _ in PAGE_READ.elements}
+    assert "<script" not in text
+
+
+async def test_both_are_served_without_login(store_url: str) -> None:
+    async with serving(store_url, api_version="3.1") as edge:
+        async with edge.client.get(edge.manage + "/openapi.json") as response:
+            assert (response.status, response.headers["Content-Type"]) == (200, "application/json")
+            assert orjson.loads(await response.read()) == openapi.document("3.1")
+        async with edge.client.get(edge.manage + "/docs") as response:
+            assert (response.status, response.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+            text = await response.text()
+        assert text == page.page(openapi.document("3.1"))
+        assert "/3.1/customers" in text
+        assert "/2.4.9/" not in text
+        for path in ("/openapi.json", "/docs"):
+            async with edge.client.get(edge.url + path) as response:
+                assert response.status == 404
+
+
+async def test_a_browser_may_apply_the_one_style_of_the_page_and_nothing_else(store_url: str) -> None:
+    async with serving(store_url) as edge, edge.client.get(edge.manage + "/docs") as response:
+        (style,) = re.findall("<style>(.*?)</style>", await response.text(), re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        assert response.headers["Content-Security-Policy"].split("; ") == [
+            "default-src 'none'", f"style-src 'sha256-{digest}'", "base-uri 'none'", "form-action 'none'",
+            "frame-ancestors 'none'",
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_the_root_of_the_manage_port_leads_to_the_page(store_url: str, method: str) -> None:
+    async with serving(store_url) as edge:
+        async with edge.client.request(method, edge.manage + "/", allow_redirects=False) as response:
+            assert (response.status, response.headers["Location"]) == (302, "docs")
+        async with edge.client.request(method, edge.manage + "/") as response:
+            assert (response.status, response.url.path) == (200, "/docs")
+        async with edge.client.request(method, edge.url + "/") as response:
+            assert response.status == 404
