@@ -13,7 +13,7 @@ from edgeproxy.calls import handler
 from edgeproxy.calls.attribution import Certainty, How, Match
 from edgeproxy.http.openapi.tree import JSON, RETRY_AFTER, Tree, always, closed, ref
 from edgeproxy.numbers import openapi as static
-from edgeproxy.partner.resources import Status
+from edgeproxy.store.partner import Status
 
 ABOUT = """\
 The calls API (CONTRACT §5): who was shown a number that is called, where the call goes, and its record. A body is JSON,

@@ -26,7 +26,10 @@ from edgeproxy.http.client_ip import ClientIP
 from edgeproxy.http.target import resource
 from edgeproxy.partner import digest
 from edgeproxy.partner.render import FORBIDDEN_IN_XML, Format, Tree, negotiate, render
-from edgeproxy.partner.resources import NUMBERS, OPERATIONS, SMALL_BODY_MOST, Operation, Refusal
+from edgeproxy.partner.resources import OPERATIONS
+from edgeproxy.partner.resources.operation import SMALL_BODY_MOST, Operation
+from edgeproxy.partner.resources.records import NUMBERS
+from edgeproxy.partner.resources.refusals import Refusal
 from edgeproxy.settings import Settings
 from edgeproxy.store import Store
 from edgeproxy.store.partner import Partner

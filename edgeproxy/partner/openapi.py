@@ -8,17 +8,11 @@ from typing import Any
 
 from edgeproxy.http.openapi.tree import JSON, XML, Tree, closed, header, plain, ref
 from edgeproxy.partner import digest, handler
-from edgeproxy.partner.resources import (
-    BODY_MOST,
-    CDR_EXTENDED,
-    LISTS,
-    OPERATIONS,
-    SMALL_BODY_MOST,
-    CustomFields,
-    Fields,
-    Operation,
-    Paged,
-)  # fmt: skip
+from edgeproxy.partner.resources import OPERATIONS
+from edgeproxy.partner.resources.cdrs import CDR_EXTENDED
+from edgeproxy.partner.resources.fields import CustomFields, Fields, Paged
+from edgeproxy.partner.resources.operation import BODY_MOST, SMALL_BODY_MOST, Operation
+from edgeproxy.partner.resources.records import LISTS
 
 ABOUT = f"""\
 The partner REST API (CONTRACT §3) over HTTPS, with HTTP Digest, from addresses that the account lists.

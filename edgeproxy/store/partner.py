@@ -1,4 +1,4 @@
-"""What partners keep in the store: customers, sources, voicemail greetings, call records; who may ask (CONTRACT §3).
+"""What partners keep in the store: customers, sources, voicemail greetings, call records; who may ask.
 
 A record is a dict of texts and nulls, as `partner.lua` describes it.
 """
@@ -20,6 +20,7 @@ from edgeproxy.store.functions import Functions
 
 Record = dict[str, str | None]
 Filters = dict[str, list[str]]  # field → values, any of which will do
+Status = Literal["active", "upcoming", "reserved", "extended", "quarantined", "archived"]  # of a source
 
 _SOME = 50  # records that are read in one call
 _ID_DIGITS = 12  # of an id in an index

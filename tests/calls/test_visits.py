@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from edgeproxy.accounts.account import CLICK_IDS
-from edgeproxy.partner.resources import CDR_EXTENDED
+from edgeproxy.partner.resources.cdrs import CDR_EXTENDED
 from edgeproxy.store import Ask, keys, visits
 from edgeproxy.store.calls import Calls
 from edgeproxy.store.visits import UTM, Visit

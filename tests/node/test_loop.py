@@ -29,8 +29,10 @@ from edgeproxy.commands import demo_data as demo
 from edgeproxy.dynamic import handler, signature, wire
 from edgeproxy.numbers import handler as static
 from edgeproxy.numbers import wire as static_wire
-from edgeproxy.partner import resources
-from edgeproxy.partner.resources import ADDRESS, OPERATIONS, SOUND_MOST, Operation
+from edgeproxy.partner.resources import OPERATIONS
+from edgeproxy.partner.resources.customers import ADDRESS
+from edgeproxy.partner.resources.greetings import SOUND_MOST
+from edgeproxy.partner.resources.operation import BODY_MOST, SMALL_BODY_MOST, Operation
 from edgeproxy.store.partner import Partner
 from edgeproxy.store.pools import Pools
 from tests.conftest import DEMO, Desk, Edge, serving, web_request
@@ -205,17 +207,17 @@ async def test_static_numbers_and_calls(desktop: Desktop) -> None:
 GREETINGS = "/2.4.9/customers/1/voicemail_greetings"
 
 
-PARTNERS = (("/2.4.9/sources", resources.SMALL_BODY_MOST), (GREETINGS, resources.BODY_MOST))
+PARTNERS = (("/2.4.9/sources", SMALL_BODY_MOST), (GREETINGS, BODY_MOST))
 
 
 async def test_partners(desktop: Desktop) -> None:
     for (path, most), (shape, made) in itertools.product(PARTNERS, SHAPES.items()):
-        if most == resources.BODY_MOST and shape in ("fractions", "texts", "objects", "members that are objects"):
+        if most == BODY_MOST and shape in ("fractions", "texts", "objects", "members that are objects"):
             continue  # as slow as those of numbers and members, and refused alike
         assert await desktop.holds(f"{path}: {shape}", "POST", path, made(most), JSON) == 400
     packed = JSON | {"Content-Encoding": "gzip"}
     for shape in ("numbers", "deep", "blanks"):
-        body = gzip.compress(SHAPES[shape](resources.BODY_MOST), 1)
+        body = gzip.compress(SHAPES[shape](BODY_MOST), 1)
         assert await desktop.holds(f"{shape}, packed", "POST", GREETINGS, body, packed) == 400
 
 

@@ -30,7 +30,10 @@ from edgeproxy.numbers import openapi as static
 from edgeproxy.numbers import wire as static_wire
 from edgeproxy.partner import openapi as partner
 from edgeproxy.partner.render import Format, render
-from edgeproxy.partner.resources import LISTS, OPERATIONS, SOUND_MOST, Operation, moment_text
+from edgeproxy.partner.resources import OPERATIONS
+from edgeproxy.partner.resources.greetings import SOUND_MOST
+from edgeproxy.partner.resources.operation import Operation
+from edgeproxy.partner.resources.records import LISTS, moment_text
 from edgeproxy.store import keys
 from edgeproxy.store.calls import Receipt
 from edgeproxy.store.embedded import EmbeddedStore

@@ -20,9 +20,10 @@ from pydantic import SecretStr
 from yarl import URL
 
 from edgeproxy.commands import demo_data as demo
-from edgeproxy.partner import digest, resources
+from edgeproxy.partner import digest
 from edgeproxy.partner import handler as partner_handler
-from edgeproxy.partner.resources import BODY_MOST, OPERATIONS, SMALL_BODY_MOST
+from edgeproxy.partner.resources import OPERATIONS
+from edgeproxy.partner.resources.operation import BODY_MOST, SMALL_BODY_MOST
 from edgeproxy.store import Store, sealing
 from edgeproxy.store.embedded import EmbeddedStore
 from edgeproxy.store.partner import Partner, User
@@ -872,7 +873,7 @@ async def test_the_length_of_a_list_is_checked_before_its_entries(
     api: Api, as_text: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    monkeypatch.setattr(resources, "read_number", lambda text, region: read.append(text))
+    monkeypatch.setattr("edgeproxy.partner.resources.fields.read_number", lambda text, region: read.append(text))
     numbers = [f"+4930{i:06}" for i in range(11)]
     fields = {"customer_id": "1", "name": "x", "alt_numbers": ",".join(numbers) if as_text else numbers}
     body = fields if as_text else orjson.dumps(fields)
