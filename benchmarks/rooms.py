@@ -25,7 +25,7 @@ from edgeproxy.dynamic import signature, wire
 from edgeproxy.http.client_ip import ClientIP
 from edgeproxy.settings import Settings
 from edgeproxy.store import Ask, Store, keys
-from edgeproxy.store.libraries import function_name
+from edgeproxy.store.lua_libraries import function_name
 
 SIZES = (1, 32, 256)
 _SLICE_S = 0.05  # how long a room is run for one repeat

@@ -18,7 +18,7 @@ from edgeproxy.accounts.account import ACCOUNT_NAME, Account
 from edgeproxy.errors import Fault, Kind, SealError, StoreError
 from edgeproxy.store import keys
 from edgeproxy.store.batching import Ask, Batcher, Resolution
-from edgeproxy.store.libraries import libraries
+from edgeproxy.store.lua_libraries import libraries
 from edgeproxy.store.sealing import Seal
 from edgeproxy.store.servers import Server, connect, end, fault_of
 

@@ -15,7 +15,7 @@ import orjson
 from edgeproxy.accounts.account import Account
 from edgeproxy.errors import Kind
 from edgeproxy.store import keys
-from edgeproxy.store.libraries import function_name
+from edgeproxy.store.lua_libraries import function_name
 from edgeproxy.store.servers import Server, Servers, end
 
 BATCH_MOST = 256  # requests in one call: bounds the time for which a call holds the store

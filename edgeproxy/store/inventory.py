@@ -11,7 +11,7 @@ from edgeproxy.accounts.file import AccountEntry, AccountFile
 from edgeproxy.errors import PartlyDoneError, StoreError
 from edgeproxy.store import Store, keys, leftovers
 from edgeproxy.store.access import token_hash
-from edgeproxy.store.libraries import function_name
+from edgeproxy.store.lua_libraries import function_name
 from edgeproxy.store.partner import Partner
 from edgeproxy.store.sealing import Seal
 

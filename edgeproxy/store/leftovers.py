@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from edgeproxy.store import Store, keys
-from edgeproxy.store.libraries import function_name
+from edgeproxy.store.lua_libraries import function_name
 
 _SOME = 1000  # numbers looked at, or freed, in one call
 

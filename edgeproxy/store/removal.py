@@ -11,7 +11,7 @@ import orjson
 from edgeproxy.errors import PartlyDoneError, StoreError
 from edgeproxy.store import Store, keys, leftovers
 from edgeproxy.store.functions import Functions
-from edgeproxy.store.libraries import function_name
+from edgeproxy.store.lua_libraries import function_name
 
 _SOME = 500  # keys, or numbers, in one call
 _SCANNED = 1000  # keys looked at in one call

@@ -15,7 +15,7 @@ import redis
 
 from edgeproxy.dynamic import signature
 from edgeproxy.store import keys
-from edgeproxy.store.libraries import libraries
+from edgeproxy.store.lua_libraries import libraries
 from tests import processes
 from tests.conftest import DEMO, web_request
 from tests.deploy.servers import DEPLOY, StoreServer, bare_environment, needs, store

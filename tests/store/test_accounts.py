@@ -11,7 +11,7 @@ import pytest
 from edgeproxy.accounts import file as account_file
 from edgeproxy.errors import PartlyDoneError, StoreError
 from edgeproxy.store import Store, inventory, keys
-from edgeproxy.store.libraries import libraries
+from edgeproxy.store.lua_libraries import libraries
 from edgeproxy.store.static import Static
 from tests.conftest import DEMO, Desk, far
 from tests.servers import admin_url, on_primaries
