@@ -101,7 +101,7 @@ _Network = Annotated[Network, BeforeValidator(_network)]
 
 
 class Settings(BaseSettings):
-    """See the README's table *Configuration*; a test holds the two together."""
+    """See the tables of deploy/SETTINGS.md; a test holds the two together."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True, env_ignore_empty=True

@@ -1,12 +1,14 @@
 import re
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import pytest
+from pydantic.fields import FieldInfo
 
 from edgeproxy.settings import Settings, SettingsError, load
 from edgeproxy.store.sealing import new_key
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "deploy" / "SETTINGS.md"
 
 
 def test_defaults_are_usable() -> None:
@@ -73,10 +75,25 @@ def test_store_urls(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     assert url not in repr(settings)
 
 
-def test_the_readme_describes_every_setting_and_no_other() -> None:
-    rows = re.findall(r"^\| `EDGEPROXY_([A-Z_]+)` \| (.+?) \| (.+) \|$", README.read_text(), re.MULTILINE)
-    told = {name.lower(): (default, text) for name, default, text in rows}
-    assert told.pop("config", None), "the README does not tell of EDGEPROXY_CONFIG"
+def bounds(field: FieldInfo) -> str:
+    """What a setting may be, as the page of settings tells it."""
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(field.annotation))
+    if field.annotation is bool:
+        return "`true`, `false`"
+    found = {word: getattr(part, word) for part in field.metadata for word in ("ge", "le", "gt") if hasattr(part, word)}
+    if "le" in found:
+        return f"{found['ge']:,} to {found['le']:,}"
+    if "ge" in found:
+        return f"at least {found['ge']:,}"
+    return f"more than {found['gt']:,}" if "gt" in found else "–"
+
+
+def test_the_page_of_settings_has_every_setting_and_no_other() -> None:
+    rows = re.findall(r"^\| `EDGEPROXY_([A-Z_]+)` \| (.+?) \| (.+?) \| (.+) \|$", PAGE.read_text(), re.MULTILINE)
+    told = {name.lower(): (default, bound, text) for name, default, bound, text in rows}
+    assert told.pop("config", None), "deploy/SETTINGS.md does not tell of EDGEPROXY_CONFIG"
+    assert len(told) == len(rows) - 1
     expected = {}
     for name, field in Settings.model_fields.items():
         if name == "data_dir":
@@ -85,7 +102,7 @@ def test_the_readme_describes_every_setting_and_no_other() -> None:
             default = "–"
         else:
             default = f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
-        expected[name] = (default, field.description)
+        expected[name] = (default, bounds(field), field.description)
     assert told == expected
 
 

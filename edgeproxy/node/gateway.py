@@ -164,7 +164,10 @@ class Gateway:
         self._counts.state = DRAINING
 
     async def _become_ready(self) -> None:
-        """Wait for a store with our functions. From then on readiness does not depend on it: see the README."""
+        """Wait for a store with our functions. From then on readiness does not depend on it.
+
+        Why: deploy/OPERATIONS.md, *Readiness*.
+        """
         told = False
         while True:
             try:

@@ -319,7 +319,7 @@ def other_release(tmp_path: Path) -> Path:
     package = Path(edgeproxy.__file__).parent
     copy = tmp_path / "release"
     shutil.copytree(package, copy / "edgeproxy", ignore=shutil.ignore_patterns("__pycache__"))
-    for library in (copy / "edgeproxy" / "store").glob("*.lua"):
+    for library in (copy / "edgeproxy" / "store" / "lua").iterdir():
         library.write_text(library.read_text() + "\n-- another release\n")
     found = subprocess.run(
         [sys.executable, "-c", "import edgeproxy; print(edgeproxy.__file__)"],
