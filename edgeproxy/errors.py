@@ -5,7 +5,7 @@ from typing import Any
 
 
 class Kind(enum.Enum):
-    """Why a request was not answered with success (CONTRACT §1, *Status*).
+    """Why a request was not answered with success (`dynamic/README.md`, *Errors*).
 
     Each kind has its HTTP status and the text of the wire (with a `{}` where the detail goes).
     The member's name in lower case is its label in metrics and in the access log.

@@ -1,8 +1,8 @@
 -- POST /api in nginx: the gateway's work on the gateway's store function, one call a request.
 --
 -- Loaded with the path of a JSON file (peers.site); gives the function that answers a request. It leaves out, to its own
--- advantage, what CONTRACT §1 asks beyond one request's answer: keys that stand twice, metrics, the memory for when the
--- store is away, and reading an account again once it has changed.
+-- advantage, what `POST /api` asks (`edgeproxy/dynamic/README.md`) beyond one request's answer: keys that stand twice,
+-- metrics, the memory for when the store is away, and reading an account again once it has changed.
 
 local cjson = require "cjson.safe"
 local redis = require "nginx.redis"

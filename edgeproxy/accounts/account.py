@@ -118,7 +118,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Tracking numbers leased to visitors, and the rules of leasing them (CONTRACT §1, *Allocation*). Times in ms."""
+    """Tracking numbers leased to visitors, and the rules of it (`dynamic/README.md`, *Leases*). Times in ms."""
 
     name: str
     replaces: frozenset[str]  # E.164; empty: every valid number on the page

@@ -304,7 +304,7 @@ class MostEntry(_Entry):
 
 
 class CustomFieldsEntry(_Entry):
-    """`custom_fields:`, which of `custom_1` to `custom_20` are defined (CONTRACT §3)."""
+    """`custom_fields:`, which of `custom_1` to `custom_20` are defined (`partner/README.md`, *Customers*)."""
 
     customers: list[CustomField] = []
     sources: list[CustomField] = []
@@ -318,7 +318,7 @@ class CrawlersEntry(_Entry):
 
 
 class StaticEntry(_Entry):
-    """`static:`, who may use the static numbers API for the account (CONTRACT §4)."""
+    """`static:`, who may use the static numbers API for the account (`numbers/README.md`, *Access*)."""
 
     site: Name
     tokens: Annotated[list[Annotated[SecretStr, AfterValidator(_token)]], Field(min_length=1, max_length=2)]

@@ -1,1 +1,1 @@
-"""Calls: who was shown a number, where a call on it goes, and what becomes of the call (CONTRACT §5)."""
+"""Calls: who was shown a number, where a call on it goes, and what becomes of the call."""

@@ -1,4 +1,4 @@
-"""Who was shown this number, and where does the call go: the rule of attribution, and of routing (CONTRACT §5).
+"""Who was shown this number, and where does the call go: the rules of `README.md`, *Matches* and *Routes*.
 
 A number is looked for in the history of leases, among sources and among static numbers, at the moment of the call. All
 that held it then are candidates, and so are leases within their cooldown, for visitors dial late. Nothing is chosen

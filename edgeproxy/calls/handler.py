@@ -1,4 +1,4 @@
-"""Answers the calls API: lookup, the events of a call, erasure (CONTRACT §5)."""
+"""Answers the calls API: lookup, the events of a call, erasure (`README.md`)."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""The calls API (CONTRACT §5), from the pydantic models of `calls.handler` and what is attributed in `calls`.
+"""The calls API for machines, from the pydantic models of `calls.handler` and what is attributed in `calls`.
 
 Tests hold the bodies against the models, and the answers against a gateway's.
 """
@@ -16,11 +16,11 @@ from edgeproxy.numbers import openapi as static
 from edgeproxy.store.partner import Status
 
 ABOUT = """\
-The calls API (CONTRACT §5): who was shown a number that is called, where the call goes, and its record. A body is JSON,
+The calls API: who was shown a number that is called, where the call goes, and its record. A body is JSON,
 whatever its `Content-Type`. Null is as good as not sent; unknown fields, and one that stands twice, are refused. It has
 no limits but that of bad access tokens, and costs no points. All requests can be repeated: an event counts once.
 """
-TAGS = {"calls": "Who was shown a number, where calls on it go, and what becomes of calls (CONTRACT §5)."}
+TAGS = {"calls": "Who was shown a number, where calls on it go, and what becomes of calls."}
 
 _NUMBER_MOST = 256  # characters of a number, as accounts.number has it
 _MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$"

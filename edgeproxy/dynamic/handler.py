@@ -1,4 +1,4 @@
-"""The Dynamic Numbers API, `POST /api` (CONTRACT §1 and §2)."""
+"""The Dynamic Numbers API, `POST /api` (`README.md`)."""
 
 import asyncio
 import functools

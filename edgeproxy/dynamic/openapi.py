@@ -1,4 +1,4 @@
-"""The dynamic numbers API, `POST /api` (CONTRACT §1, §2): `resolve.wire` judges it, and its rules are restated here.
+"""The dynamic numbers API, `POST /api`, for machines: `dynamic.wire` judges it, and its rules are restated here.
 
 Tests hold each limit against it.
 """
@@ -10,9 +10,9 @@ from edgeproxy.dynamic.handler import X_HTTP_STATUSES, X_SIGN
 from edgeproxy.errors import Kind
 from edgeproxy.http.openapi.tree import JSON, NO_STORE, RATE_LIMITS, RETRY_AFTER, Tree, closed, header, plain, ref
 
-TAGS = {"dynamic numbers": "The numbers of a page or an app, and what to show instead (CONTRACT §1, §2)."}
+TAGS = {"dynamic numbers": "The numbers of a page or an app, and what to show instead."}
 
-_SIGNATURE = "The hex HMAC-SHA1 of the raw body, with a secret of the account (CONTRACT §1, Signature)."
+_SIGNATURE = "The hex HMAC-SHA1 of the raw body, with a secret of the account."
 SECURITY: Tree = {
     "signature": {"type": "apiKey", "in": "header", "name": str(X_SIGN), "description": _SIGNATURE},
     "signatureInQuery": {
@@ -23,7 +23,7 @@ SECURITY: Tree = {
     },
 }
 
-# Field → most characters, as resolve.wire has it; None: it is cut.
+# Field → most characters, as dynamic.wire has it; None: it is cut.
 _TEXT_MOST = {
     "advId": 64,
     "fullUrl": None,
@@ -40,7 +40,7 @@ _WEB_REQUIRES = ("fullUrl", "userAgent", "requestIpAddress")  # not empty, of a 
 
 _FAULT_STATUSES = {
     400: "The body is malformed or too large, or a field is missing or wrong.",
-    403: "The signature, the limit of requests per second (CONTRACT §2) or the day's budget of points refuses it.",
+    403: "The signature, the limit of requests per second or the day's budget of points refuses it.",
     500: "The store did not answer in time, or a fault of ours.",
     501: "The account has neither pool nor source.",
 }
@@ -92,7 +92,7 @@ def schemas() -> Tree:
 
 
 def _page_schema() -> Tree:
-    """What `wire.check` takes. It takes null for an empty text too, which the contract does not promise."""
+    """What `wire.check` takes. It takes null for an empty text too, which is not promised."""
     about = {
         "advId": "the account",
         "fullUrl": f"the page's URL, of which {wire.URL_MOST} characters are kept",
@@ -209,7 +209,7 @@ def paths() -> Tree:
             "tags": ["dynamic numbers"],
             "summary": "Ask for the tracking numbers to show instead of a page's numbers",
             "description": "The same session and number on the page give the same tracking number while the lease "
-            "lives, and each request renews it (CONTRACT §1). The content type is not enforced.",
+            "lives, and each request renews it. The content type is not enforced.",
             "security": [{"signature": []}, {"signatureInQuery": []}],
             "parameters": [
                 {

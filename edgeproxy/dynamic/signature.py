@@ -1,4 +1,4 @@
-"""HMAC-SHA1 signatures of request bodies (CONTRACT §1, *Signature*)."""
+"""HMAC-SHA1 signatures of request bodies (`README.md`, *Signature*)."""
 
 import enum
 import functools

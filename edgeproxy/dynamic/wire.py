@@ -1,4 +1,4 @@
-"""The Dynamic Numbers API on the wire: a body becomes a `Page`, a page of answers becomes a body (CONTRACT §1)."""
+"""The Dynamic Numbers API on the wire: a body becomes a `Page`, a page of answers becomes a body (`README.md`)."""
 
 import functools
 import json
@@ -118,7 +118,7 @@ def check(tree: dict[str, Any], body: bytes) -> Page:
     """Check every field and give the page; `body` is what the tree was read from.
 
     Raises:
-        Fault: `MISSING_PARAMETER` or `INVALID_PARAMETER`, of the first field in the contract's order that is wrong.
+        Fault: `MISSING_PARAMETER` or `INVALID_PARAMETER`, of the first wrong field, in the order of `README.md`.
     """
     account = account_name(tree)
     numbers = _numbers(tree)

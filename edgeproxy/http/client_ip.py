@@ -1,7 +1,7 @@
 """Whose request it is: the client's IP, by the socket's peer and what trusted proxies say of it.
 
 aiohttp ignores forwarded headers by design, and the filters there are do not look at the socket's peer, so the walk is
-ours: it reads from the right, and believes an entry only if a trusted proxy wrote it (CONTRACT §2).
+ours: it reads from the right, and believes an entry only if a trusted proxy wrote it (`dynamic/README.md`, *Limits*).
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of what the gateway answers over HTTP (CONTRACT §1–§6): a module an API."""
+"""The OpenAPI 3.1 document of what the gateway answers over HTTP: a module an API."""
 
 import functools
 
@@ -14,7 +14,7 @@ _ABOUT = """\
 The gateway of call tracking: a signed page of numbers in, tracking numbers out, and APIs over the same inventory.
 
 The dynamic numbers API, `POST /api`, is on the edge port, which visitors reach. All else is on the manage port, which
-serves this document; health is on both. `CONTRACT` names the project's wire contract, by section.
+serves this document; health is on both.
 """
 
 

@@ -1,8 +1,8 @@
-"""Health, metrics, and the description itself (CONTRACT §6)."""
+"""Health, metrics, and the description itself."""
 
 from edgeproxy.http.openapi.tree import JSON, Tree, always, plain
 
-TAGS = {"service": "For those who run the gateway (CONTRACT §6)."}
+TAGS = {"service": "For those who run the gateway."}
 
 
 def paths() -> Tree:

@@ -1,1 +1,1 @@
-"""The static numbers API (CONTRACT §4): display options and redirect scenarios of numbers in use."""
+"""The static numbers API: display options and redirect scenarios of numbers in use."""

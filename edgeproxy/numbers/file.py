@@ -1,4 +1,4 @@
-"""Files of static numbers with their scenarios, CSV or YAML: many of what their API takes one by one (CONTRACT §4).
+"""Files of static numbers with their scenarios, CSV or YAML: what the API takes, many at once (`README.md`, *Files*).
 
 A row is what a body of `update` is. A CSV file has a column for each of `COLUMNS`, in any order, and may leave some
 out; an empty cell is not sent. A YAML file is a list of bodies; its scalars are read as in account files.

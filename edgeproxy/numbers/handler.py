@@ -1,4 +1,4 @@
-"""Answers the static numbers API: body → token → fields → limiter → points and number, in this order (CONTRACT §4)."""
+"""Answers the static numbers API: body → token → fields → limiter → points and number, in this order."""
 
 import asyncio
 import hmac

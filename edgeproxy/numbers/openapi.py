@@ -1,4 +1,4 @@
-"""The static numbers API (CONTRACT §4), from the pydantic models of `static.wire` and what their validators add.
+"""The static numbers API for machines, from the pydantic models of `numbers.wire` and what their validators add.
 
 Tests hold both against `wire.check_change`, `check_one` and `check_many`.
 """
@@ -11,17 +11,17 @@ from edgeproxy.http.openapi.tree import JSON, RATE_LIMITS, RETRY_AFTER, Tree, al
 from edgeproxy.numbers import handler, wire
 
 ABOUT = """\
-The static numbers API (CONTRACT §4): display options and redirect scenarios of numbers that an advertisement
+The static numbers API: display options and redirect scenarios of numbers that an advertisement
 keeps. A body is JSON, whatever its `Content-Type`. Null is as good as not sent where it is taken; unknown fields are
 refused, and so are fields that stand twice. A success spends its method's points; all else is free.
 """
-TAGS = {"static numbers": "Numbers in use, how reports show their calls, and where these go (CONTRACT §4)."}
+TAGS = {"static numbers": "Numbers in use, how reports show their calls, and where these go."}
 SECURITY: Tree = {
     "accessToken": {
         "type": "apiKey",
         "in": "header",
         "name": "Access-Token",
-        "description": "One of the account's access tokens (CONTRACT §4).",
+        "description": "One of the account's access tokens.",
     }
 }
 

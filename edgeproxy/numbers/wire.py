@@ -1,4 +1,4 @@
-"""Bodies of the static numbers API: JSON in, checked parts out; every violation is told at once (CONTRACT §4, [S3])."""
+"""Bodies of the static numbers API: JSON in, checked parts out; all violations at once (`README.md`, *Fields*)."""
 
 import re
 from dataclasses import dataclass
@@ -121,7 +121,7 @@ class ReserveRedirect(_Object):
 
 
 class RedirectOptions(_Object):
-    """A redirect scenario. [S3] spells the options `ptsnOptions`; `pstnOptions` is taken too."""
+    """A redirect scenario. The documents spell the options `ptsnOptions`; `pstnOptions` is taken too."""
 
     redirect_type: Literal["PSTN"] = Field(alias="redirectType")
     ptsn_options: PstnOptions = Field(alias="ptsnOptions")
@@ -164,7 +164,7 @@ _NO_DISPLAY = dict.fromkeys(DisplayOptions.model_fields)
 def show(parts: dict[str, Any]) -> dict[str, Any]:
     """A number's parts as `list` shows them; null for those that are not set.
 
-    A number in use always has a part, and `displayOptions: null` means free ([S3]): one in use shows them in any case.
+    A number in use always has a part, and `displayOptions: null` means free: one in use shows them in any case.
     """
     redirect = parts.get("redirectOptions")
     if redirect is not None:
@@ -196,7 +196,7 @@ def check_change(tree: dict[str, Any]) -> Change:
     """Check the body of `update` or `create`.
 
     Raises:
-        InvalidError: with all violations, in the order of the fields in [S3]'s table.
+        InvalidError: with all violations, in the order of the fields (`README.md`, *Fields*).
     """
     more = []
     redirect = tree.get("redirectOptions")

@@ -1,1 +1,1 @@
-"""The partner REST API (CONTRACT §3): Digest access, resources, and their two formats."""
+"""The partner REST API: Digest access, resources, and their two formats."""

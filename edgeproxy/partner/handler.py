@@ -1,4 +1,4 @@
-"""Answers the partner REST API: who asks, what for, and in which format (CONTRACT §3)."""
+"""Answers the partner REST API: who asks, what for, and in which format (`README.md`)."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ from edgeproxy.telemetry import audit
 from edgeproxy.telemetry.metrics import Counts
 
 FIELDS_MOST = 200
-FORMS = ("application/x-www-form-urlencoded", "application/x-www-form-urlencode", "")  # [S2] spells it the second way
+FORMS = ("application/x-www-form-urlencoded", "application/x-www-form-urlencode", "")  # the documents' spelling too
 METHODS = ("GET", "POST", "PUT", "DELETE")
 _JSON = "application/json"
 
@@ -277,7 +277,7 @@ def _respond(status: int, answer: Tree | bytes, form: Format, headers: dict[str,
 
 
 def _target(request: web.Request, version: str) -> _Target:
-    """Read path, extension and query; `/statistics/cdrs&page=2` works as documented ([S2])."""
+    """Read path, extension and query; `/statistics/cdrs&page=2` works as documented."""
     raw = request.raw_path
     ends = re.search(r"[?&]", raw)
     path, query = (raw[: ends.start()], raw[ends.start() + 1 :]) if ends else (raw, "")
@@ -308,7 +308,7 @@ def _pairs(text: str, what: str) -> list[tuple[str, str]]:
 
 
 def _method(request: web.Request, target: _Target) -> str:
-    """The method, or what a POST wants instead of it ([S2], *Tips and tricks*)."""
+    """The method, or what a POST wants instead of it (`README.md`, *Requests*)."""
     in_query = [value for name, value in target.query if name == "_method"]
     target.query[:] = [pair for pair in target.query if pair[0] != "_method"]
     wanted = {value.upper() for value in [*in_query, *request.headers.getall("X-HTTP-Method-Override", ())]}

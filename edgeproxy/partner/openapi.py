@@ -1,4 +1,4 @@
-"""The partner REST API (CONTRACT §3), from `partner.resources.OPERATIONS`, so that it cannot say another thing than the
+"""The partner REST API for machines, from `partner.resources.OPERATIONS`, so that it cannot say another thing than the
 server does.
 """
 
@@ -15,7 +15,7 @@ from edgeproxy.partner.resources.operation import BODY_MOST, SMALL_BODY_MOST, Op
 from edgeproxy.partner.resources.records import LISTS
 
 ABOUT = f"""\
-The partner REST API (CONTRACT §3) over HTTPS, with HTTP Digest, from addresses that the account lists.
+The partner REST API over HTTPS, with HTTP Digest, from addresses that the account lists.
 
 The fields of a GET or DELETE are its query's; those of a POST or PUT are its body's, as a form or as JSON. A DELETE
 takes a form too. At most {handler.FIELDS_MOST} fields, in at most {SMALL_BODY_MOST} bytes, or {BODY_MOST} with a
@@ -29,18 +29,18 @@ for another method by `_method` in the query or by `X-HTTP-Method-Override`.
 """
 
 TAGS = {
-    "customers": "The partner's clients (CONTRACT §3).",
-    "sources": "Static tracking numbers that belong to customers (CONTRACT §3).",
-    "voicemail_greetings": "What callers hear who reach a voicemail (CONTRACT §3).",
-    "cdrs": "Call records (CONTRACT §3).",
+    "customers": "The partner's clients.",
+    "sources": "Static tracking numbers that belong to customers.",
+    "voicemail_greetings": "What callers hear who reach a voicemail.",
+    "cdrs": "Call records.",
     "recordings": "Recordings of calls: this gateway makes none, and answers clients that look for them.",
-    "miscellaneous": "Whether the API answers (CONTRACT §3).",
+    "miscellaneous": "Whether the API answers.",
 }
 SECURITY: Tree = {
     "digest": {
         "type": "http",
         "scheme": "digest",
-        "description": f"RFC 7616 with {' or '.join(digest.OFFERED)} and `qop=auth` (CONTRACT §3, Access).",
+        "description": f"RFC 7616 with {' or '.join(digest.OFFERED)} and `qop=auth`.",
     }
 }
 

@@ -1,4 +1,4 @@
-"""The two formats of an answer: JSON, and XML as in [S2] (CONTRACT §3, *Formats*).
+"""The two formats of an answer: JSON, and XML (`README.md`, *Formats*).
 
 A tree is a dict of texts, numbers, nulls, lists and dicts. In XML the list names the root, so that it has the
 documented shape, `<customers><customer>…`; what stands beside the list in JSON, as the paging does, are the root's

@@ -5,8 +5,8 @@ exchanges* (1917); dimensioning by it is ITU-T E.501's and E.520's subject. It h
 independently of one another (Poisson), whatever the distribution of the time for which a number is busy, and who do not
 come again when nothing was free.
 
-A number is busy from the lease's begin to the end of its cooldown (CONTRACT §1, *Allocation*), so the offered load in
-erlangs is visitors per second × mean seconds of visit, `idle_ttl` and `cooldown` together.
+A number is busy from the lease's begin to the end of its cooldown (`dynamic/README.md`, *Leases*), so the offered load
+in erlangs is visitors per second × mean seconds of visit, `idle_ttl` and `cooldown` together.
 """
 
 import math

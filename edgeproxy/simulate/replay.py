@@ -33,7 +33,7 @@ _PAGE, _CALL = 0, 1  # at one ms, pages come first: the number is shown before i
 
 
 class SimulationError(Exception):
-    """The store did otherwise than the contract says."""
+    """The store did otherwise than `dynamic/README.md` says."""
 
 
 @dataclass(frozen=True, slots=True)

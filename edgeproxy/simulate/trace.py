@@ -82,7 +82,7 @@ class Spell:
 
 
 def spells(pages: Iterable[int], rules: Rules) -> list[Spell]:
-    """The leases that ascending page views would make in a pool that always has a number, as CONTRACT §1 rules.
+    """The leases that ascending page views make in a pool that always has a number (`dynamic/README.md`, *Leases*).
 
     A page view within `idle_ttl` of the last renews the lease, to `max_ttl` after its begin at most; another one begins
     a new lease. Page views are left out that only renew a lease which a later one renews in time: they change neither

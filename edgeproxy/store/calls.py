@@ -1,4 +1,4 @@
-"""Calls in the store: who held a number at a moment, what is known of a call, its record, erasure (CONTRACT §5)."""
+"""Calls in the store: who held a number at a moment, what is known of a call, its record, erasure."""
 
 import contextlib
 import hashlib

@@ -1,4 +1,4 @@
-"""Static numbers in the store: their display options and redirect scenarios (CONTRACT §4)."""
+"""Static numbers in the store: their display options and redirect scenarios."""
 
 import time
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""POST /api over HTTP: every row of the contract's status table, signatures, headers, sessions (CONTRACT §1 and §2)."""
+"""POST /api over HTTP: every status, signatures, headers, sessions (`edgeproxy/dynamic/README.md`)."""
 
 import asyncio
 import contextlib

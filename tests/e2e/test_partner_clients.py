@@ -37,8 +37,8 @@ USER, PASSWORD = "demo", "demo-password"
 REALM = "edgeproxy"
 # Within a minute 20 failed logins block an address, and all tests come from one: together they fail less often.
 WRONG = "not-the-password"
-DOCUMENTED_NUMBER = "+49890510"  # [S1] asks for 0890510, a number of the account's region here
-IN_QUERY = ("GET", "DELETE")  # the methods whose fields stand in the query ([S2], *Consuming*)
+DOCUMENTED_NUMBER = "+49890510"  # the documents ask for 0890510, a number of the account's region here
+IN_QUERY = ("GET", "DELETE")  # the methods whose fields stand in the query
 TIMEOUT_S = 20
 
 
@@ -473,7 +473,7 @@ def test_curl_takes_a_proxy_s_way(demo: Demo) -> None:
 
 
 # The documented examples ----------------------------------------------------------------------------------------------
-# [S1] is the public "Getting started", [S2] the "Introduction to the Freespee API"; the samples are theirs.
+# The samples are those of the public "Getting started" and "Introduction to the Freespee API".
 
 PING = '{"ping":"ok"}'
 CUSTOMER = """{

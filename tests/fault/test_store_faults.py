@@ -1,4 +1,4 @@
-"""A store that freezes, dies, or loses its functions, under load: what clients see meanwhile (CONTRACT §1, 500)."""
+"""A store that freezes, dies, or loses its functions, under load: what clients see meanwhile."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The partner REST API over HTTP: access, forms, formats, statuses, and every resource (CONTRACT §3)."""
+"""The partner REST API over HTTP: access, forms, formats, statuses, every resource (`edgeproxy/partner/README.md`)."""
 
 import asyncio
 import base64

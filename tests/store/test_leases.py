@@ -1,4 +1,4 @@
-"""Sessions and leases: who is shown which tracking number, for how long, and who gets it next (CONTRACT §1)."""
+"""Sessions and leases: who is shown which number, for how long, and who is next (`dynamic/README.md`, *Leases*)."""
 
 import asyncio
 import random

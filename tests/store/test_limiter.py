@@ -1,4 +1,4 @@
-"""The per-IP limiter: at most 5 accepted in any one-second window (CONTRACT §2)."""
+"""The per-IP limiter: at most 5 accepted in any one-second window."""
 
 import asyncio
 from collections import deque

@@ -39,7 +39,7 @@ def plain(about: str) -> Tree:
     return {"description": about, "content": {TEXT: {"schema": {"type": "string"}}}}
 
 
-# Of an answer under the limits of CONTRACT §2.
+# Of an answer under the limits (`dynamic/README.md`, *Limits*).
 RATE_LIMITS = {
     "RateLimit-Policy": header("the limits: requests of an IP per second, points of the account per day"),
     "RateLimit": header("what is left of them"),

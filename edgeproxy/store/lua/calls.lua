@@ -1,5 +1,6 @@
 --
--- Calls of an account: who held a number at a moment, what is known of a call, and what it does to a lease (CONTRACT §5).
+-- Calls of an account: who held a number at a moment, what is known of a call, and what it does to a lease
+-- (`calls/README.md`).
 
 local FOUND_MOST = 64  -- leases that are told of one number and moment
 local LATE = 60000     -- ms within which one is asked about the present

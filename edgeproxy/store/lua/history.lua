@@ -1,6 +1,6 @@
 --
--- Lease history: which session held a number, from when to when, and in the place of which number on page (README,
--- *The calls API in short*).
+-- Lease history: which session held a number, from when to when, and in the place of which number on page
+-- (`calls/README.md`, *Matches*).
 --
 -- A sorted set, all scores 0. A member is `number NUL begin NUL end NUL session NUL page`, begin and end in 13 digits, epoch
 -- ms; the end is empty until the lease is put back, and stands in the pool's `leased` as long. A number's leases follow one

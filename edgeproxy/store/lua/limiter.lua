@@ -1,5 +1,5 @@
 --
--- The limiter of client IPs by itself: for APIs that ask nothing else of the same server (CONTRACT §2).
+-- The limiter of client IPs by itself: for APIs that ask nothing else of the same server (`dynamic/README.md`, *Limits*).
 
 -- ep1_admit: takes a place in the window of each client IP, in the order they came.
 --

@@ -1,6 +1,6 @@
 --
 -- What every API of the gateway shares, and so every library that needs it begins with: the store's clock, the limiter of
--- client IPs, and the daily budget of points (CONTRACT §2).
+-- client IPs, and the daily budget of points (`dynamic/README.md`, *Limits*).
 
 local WINDOW = 1000  -- ms that the limiter looks back
 local DAY = 86400000

@@ -1,5 +1,5 @@
 --
--- Customers, sources and voicemail greetings of an account (CONTRACT §3), over its one number inventory.
+-- Customers, sources and voicemail greetings of an account (`partner/README.md`), over its one number inventory.
 --
 -- A record is a flat JSON object of texts and nulls; moments in it are epoch ms, as text. Every function reads and
 -- decides first and writes last: one that refuses has changed nothing but statuses that time has changed.

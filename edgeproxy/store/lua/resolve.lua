@@ -1,5 +1,5 @@
 --
--- ep1_resolve: decides a batch of requests of one account in one call (CONTRACT §1 and §2).
+-- ep1_resolve: decides a batch of requests of one account in one call (`dynamic/README.md`).
 --
 --   limiter → points → session → lease → visit record
 --

@@ -1,6 +1,6 @@
 --
--- Static numbers of an account (CONTRACT §4): `static` in the inventory while they are in use, and then with a record:
--- a JSON object of displayOptions, redirectOptions, poolName, those that have been set.
+-- Static numbers of an account (`numbers/README.md`): `static` in the inventory while they are in use, and then with a
+-- record: a JSON object of displayOptions, redirectOptions, poolName, those that have been set.
 --
 -- Replies, JSON: {"points_left", "day_left_ms", …}, or the same with "refused": why, which has changed and spent nothing:
 --   points      the budget is spent
