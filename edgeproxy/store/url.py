@@ -67,33 +67,14 @@ class StoreURL:
         user, _, hosts = parts.netloc.rpartition("@")
         username, _, password = user.partition(":")
         options = dict(_options(parts.query))
-        steps = [unquote(step) for step in parts.path.split("/")[1:] if step]
-        path, database, service = "", options.pop("db", "0"), ""
+        path, service, database = "", "", options.pop("db", "0")
         if scheme == "unix":
-            path = unquote(parts.path)
-            if hosts or len(path) < 2:
-                raise ValueError("expected unix:///PATH")
-        elif kind == "sentinel":
-            service, *steps = steps or [""]
-            if not service:
-                raise ValueError("the name of the sentinels' service is missing: redis+sentinel://HOST,HOST/SERVICE")
-        if steps and scheme != "unix":
-            database, *steps = steps
-            if steps:
-                raise ValueError("its path has too many parts")
-        if not (database.isascii() and database.isdigit()):
-            raise ValueError("the database is no number")
-        if kind == "cluster" and int(database):
-            raise ValueError("a cluster has no numbered databases")
-        sentinel = {name: options.pop(name) for name in _SENTINEL_OPTIONS if name in options}
-        if sentinel and kind != "sentinel":
-            raise ValueError(f"{', '.join(sentinel)}: only of redis+sentinel://")
-        files = tuple((name, options.pop(name)) for name in _TLS_FILES if name in options)
-        if files and not tls:
-            raise ValueError(f"{files[0][0]}: only of rediss://")
-        for name, file in files:
-            if not Path(file).is_file():
-                raise ValueError(f"{name}: {file} is no file")
+            path = _socket(parts.path, hosts)
+        else:
+            service, database = _service_and_database(parts.path, kind, database)
+        number = _number(database, kind)
+        sentinel = _sentinel_login(options, kind)
+        tls_files = _tls_files(options, tls)
         if options:
             raise ValueError("there is a parameter that is none of a store's")
         return cls(
@@ -102,11 +83,11 @@ class StoreURL:
             path=path,
             username=unquote(username) or None,
             password=unquote(password) or None,
-            database=int(database),
+            database=number,
             service=service,
             **sentinel,
             tls=tls,
-            tls_files=files,
+            tls_files=tls_files,
         )
 
 
@@ -117,6 +98,52 @@ def _options(query: str) -> Iterator[tuple[str, str]]:
             raise ValueError("a parameter stands twice")
         seen.add(name)
         yield name, value
+
+
+def _socket(path: str, hosts: str) -> str:
+    socket = unquote(path)
+    if hosts or len(socket) < 2:
+        raise ValueError("expected unix:///PATH")
+    return socket
+
+
+def _service_and_database(path: str, kind: Kind, database: str) -> tuple[str, str]:
+    """What the path names, `/SERVICE/DB` of sentinels and `/DB` of others; without one it is that `database`."""
+    steps, service = [unquote(step) for step in path.split("/")[1:] if step], ""
+    if kind == "sentinel":
+        if not steps:
+            raise ValueError("the name of the sentinels' service is missing: redis+sentinel://HOST,HOST/SERVICE")
+        service, *steps = steps
+    if len(steps) > 1:
+        raise ValueError("its path has too many parts")
+    return service, steps[0] if steps else database
+
+
+def _number(database: str, kind: Kind) -> int:
+    if not (database.isascii() and database.isdigit()):
+        raise ValueError("the database is no number")
+    if kind == "cluster" and int(database):
+        raise ValueError("a cluster has no numbered databases")
+    return int(database)
+
+
+def _sentinel_login(options: dict[str, str], kind: Kind) -> dict[str, str]:
+    """Take out of the options those of sentinels."""
+    login = {name: options.pop(name) for name in _SENTINEL_OPTIONS if name in options}
+    if login and kind != "sentinel":
+        raise ValueError(f"{', '.join(login)}: only of redis+sentinel://")
+    return login
+
+
+def _tls_files(options: dict[str, str], tls: bool) -> tuple[tuple[str, str], ...]:
+    """Take the files of TLS out of the options, each with its option."""
+    files = tuple((name, options.pop(name)) for name in _TLS_FILES if name in options)
+    if files and not tls:
+        raise ValueError(f"{files[0][0]}: only of rediss://")
+    for name, file in files:
+        if not Path(file).is_file():
+            raise ValueError(f"{name}: {file} is no file")
+    return files
 
 
 def _hosts(text: str, port: int, *, one: bool) -> Iterator[tuple[str, int]]:
