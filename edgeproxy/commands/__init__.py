@@ -25,8 +25,8 @@ from edgeproxy.errors import Fault, NotDurableError, RefusedError, SealError, St
 from edgeproxy.settings import Settings, SettingsError
 from edgeproxy.store import Store
 from edgeproxy.store.embedded import EmbeddedStore
+from edgeproxy.store.faults import fault_of
 from edgeproxy.store.sealing import Seal
-from edgeproxy.store.servers import fault_of
 from edgeproxy.store.url import StoreURL
 from edgeproxy.telemetry import audit
 from edgeproxy.telemetry.audit import audit_to_stderr

@@ -40,7 +40,7 @@ from edgeproxy.store import Store, store_time
 from edgeproxy.store.clock import Clock, Future
 from edgeproxy.store.pools import Pools
 from edgeproxy.store.sealing import Seal
-from edgeproxy.store.servers import end
+from edgeproxy.store.server import end
 from edgeproxy.telemetry.metrics import DRAINING, READY, Board, Counts, pools_exposition
 
 _log = logging.getLogger(__name__)

@@ -18,9 +18,11 @@ from edgeproxy.accounts.account import ACCOUNT_NAME, Account
 from edgeproxy.errors import Fault, Kind, SealError, StoreError
 from edgeproxy.store import keys
 from edgeproxy.store.batching import Ask, Batcher, Resolution
+from edgeproxy.store.faults import fault_of
 from edgeproxy.store.lua_libraries import libraries
 from edgeproxy.store.sealing import Seal
-from edgeproxy.store.servers import Server, connect, end, fault_of
+from edgeproxy.store.server import Server, end
+from edgeproxy.store.servers import connect
 
 __all__ = ["Ask", "Resolution", "ServerFacts", "Store", "StoreError", "store_time"]
 

@@ -16,7 +16,8 @@ from edgeproxy.accounts.account import Account
 from edgeproxy.errors import Kind
 from edgeproxy.store import keys
 from edgeproxy.store.lua_libraries import function_name
-from edgeproxy.store.servers import Server, Servers, end
+from edgeproxy.store.server import Server, end
+from edgeproxy.store.servers import Servers
 
 BATCH_MOST = 256  # requests in one call: bounds the time for which a call holds the store
 FLIGHTS_MOST = 1  # turns under way to a server, full ones apart; while they are, requests gather into larger batches

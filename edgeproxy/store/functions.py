@@ -13,7 +13,7 @@ from redis.exceptions import MovedError, RedisError, ResponseError
 from edgeproxy.errors import Fault, Kind, NotDurableError, RefusedError, SealError, StoreError, UncertainError
 from edgeproxy.store import Store, keys, load_libraries
 from edgeproxy.store.lua_libraries import function_name
-from edgeproxy.store.servers import ReplyLostError, Server
+from edgeproxy.store.server import ReplyLostError, Server
 
 _log = logging.getLogger(__name__)
 _DURABLE_MS = 3000  # for the store, to write to disk and to its replicas

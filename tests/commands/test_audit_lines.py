@@ -13,7 +13,7 @@ from aiohttp import DigestAuthMiddleware
 
 from edgeproxy.commands import demo_data as demo
 from edgeproxy.partner.resources import OPERATIONS
-from edgeproxy.store import Store, servers
+from edgeproxy.store import Store, connections
 from edgeproxy.store.access import token_hash
 from tests.conftest import Edge, serving, web_request
 from tests.servers import client_of, configured, on_primaries
@@ -226,7 +226,7 @@ async def test_a_write_that_is_not_durable_or_not_known_leaves_its_line(
     store_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edgeproxy.store.functions._DURABLE_MS", 50)
-    monkeypatch.setattr(servers, "_PATIENCE_S", 1)
+    monkeypatch.setattr(connections, "PATIENCE_S", 1)
     async with serving(store_url, durable_replicas=9) as edge, Store(store_url):
         office = Office(edge, edge.client, caplog)
         assert await office.send("POST", STATIC + "create", {"phoneNumber": FREE, "poolName": TEXT}) == 500

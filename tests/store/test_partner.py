@@ -12,7 +12,7 @@ import pytest
 from edgeproxy.accounts import file as account_file
 from edgeproxy.accounts.account import Account
 from edgeproxy.errors import Fault, NotDurableError, RefusedError, StoreError, UncertainError
-from edgeproxy.store import Store, functions, inventory, keys, servers
+from edgeproxy.store import Store, connections, functions, inventory, keys
 from edgeproxy.store.calls import Calls
 from edgeproxy.store.calls import Record as CallRecord
 from edgeproxy.store.embedded import EmbeddedStore
@@ -562,7 +562,7 @@ async def test_a_write_that_too_few_replicas_have_is_told_apart(
 async def test_a_write_whose_reply_is_lost_is_not_said_to_have_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(servers, "_PATIENCE_S", 0.3)
+    monkeypatch.setattr(connections, "PATIENCE_S", 0.3)
     with EmbeddedStore(tmp_path) as embedded:
         async with Store(embedded.url) as store:
             await inventory.apply(store, await inventory.compare(store, account_file.parse(accounts().encode())))

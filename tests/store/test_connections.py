@@ -2,7 +2,8 @@
 
 import asyncio
 
-from edgeproxy.store.servers import _CALM_CONNECTIONS, _SentinelPool, connect
+from edgeproxy.store.connections import _CALM_CONNECTIONS, _SentinelPool
+from edgeproxy.store.servers import connect
 from tests.servers import free_ports
 
 
