@@ -11,7 +11,7 @@ from edgeproxy.accounts import moments
 from edgeproxy.accounts.account import CLICK_IDS
 from edgeproxy.calls import handler
 from edgeproxy.calls.attribution import Certainty, How, Match
-from edgeproxy.http.openapi.tree import JSON, RETRY_AFTER, Tree, always, closed, ref
+from edgeproxy.http.openapi.tree import JSON, MANAGE, RETRY_AFTER, Tree, always, closed, ref, sample
 from edgeproxy.numbers import openapi as static
 from edgeproxy.store.partner import Status
 
@@ -79,6 +79,14 @@ _ERRORS = {
 }
 
 
+# Operation → what the page's `curl` asks `edgeproxy demo` for.
+_SAMPLES = {
+    "get_calls_lookup": "'{at}/lookup?number=%2B493015981151'",
+    "post_calls": """{at} -d '{{"call_id":"c-1","event":"started","number":"+493015981151"}}'""",
+    "post_calls_erase": """{at}/erase -d '{{"trackingId":"visitor-1"}}'""",
+}
+
+
 def paths() -> Tree:
     """What is asked for a call, and about it."""
     number = {"type": "string", "minLength": 1, "maxLength": _NUMBER_MOST, "examples": ["+493015981151"]}
@@ -131,10 +139,12 @@ def paths() -> Tree:
 
 
 def _operation(name: str, summary: str, answer: str, success: str) -> Tree:
+    asked = _SAMPLES[name].format(at=MANAGE + handler.PATH)
     return {
         "operationId": name,
         "tags": list(TAGS),
         "summary": summary,
+        "x-codeSamples": [sample(f"curl -sS -H 'Access-Token: demo-token' {asked}")],
         "security": [{"accessToken": []}],
         "responses": {
             "200": {"description": success, "content": {JSON: {"schema": ref("schemas", answer)}}},

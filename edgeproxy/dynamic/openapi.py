@@ -4,11 +4,23 @@ Tests hold each limit against it.
 """
 
 from collections.abc import Iterator
+from importlib.resources import files
 
 from edgeproxy.dynamic import wire
 from edgeproxy.dynamic.handler import X_HTTP_STATUSES, X_SIGN
 from edgeproxy.errors import Kind
-from edgeproxy.http.openapi.tree import JSON, NO_STORE, RATE_LIMITS, RETRY_AFTER, Tree, closed, header, plain, ref
+from edgeproxy.http.openapi.tree import (
+    JSON,
+    NO_STORE,
+    RATE_LIMITS,
+    RETRY_AFTER,
+    Tree,
+    closed,
+    header,
+    plain,
+    ref,
+    sample,
+)
 
 TAGS = {"dynamic numbers": "The numbers of a page or an app, and what to show instead."}
 
@@ -22,6 +34,17 @@ SECURITY: Tree = {
         "description": f"{_SIGNATURE} If the header is sent as well, both must be good.",
     },
 }
+
+_ABOUT = """\
+Send the numbers of a page with who sees it; get the numbers to show instead. Keep `sessionId` and send it with the next
+page of the same visitor: while a lease lives, the same session and number give the same tracking number, and each
+request renews the lease.
+
+The body is signed. Take the bytes that you send, compute their HMAC-SHA1 with the account's secret (in the demo
+`freespee`), and send it in hex as the header `X-SIGN`. Sign first and send the same bytes then: to write the JSON a
+second time may give other bytes, and the answer is `Invalid signature`. `edgeproxy sign --key KEY FILE` prints the
+signature of a file, to compare with.
+"""
 
 # Field → most characters, as dynamic.wire has it; None: it is cut.
 _TEXT_MOST = {
@@ -37,6 +60,15 @@ _DIMENSION_KEY_MOST = 64
 _DIMENSION_MOST = 2048
 _DIMENSIONS_MOST = {"custnr": 45, "custname": 60, "custemail": 150}
 _WEB_REQUIRES = ("fullUrl", "userAgent", "requestIpAddress")  # not empty, of a page in a browser
+
+# Language → a whole program that signs a page's numbers and asks for them; the first is the one that is shown in full.
+_SAMPLES = {
+    "Shell": "sign.sh",
+    "Python": "sign.py",
+    "PHP": "sign.php",
+    "JavaScript (Node.js)": "sign.mjs",
+    "Java": "Sign.java",
+}
 
 _FAULT_STATUSES = {
     400: "The body is malformed or too large, or a field is missing or wrong.",
@@ -208,8 +240,11 @@ def paths() -> Tree:
             "operationId": "post_api",
             "tags": ["dynamic numbers"],
             "summary": "Ask for the tracking numbers to show instead of a page's numbers",
-            "description": "The same session and number on the page give the same tracking number while the lease "
-            "lives, and each request renews it. The content type is not enforced.",
+            "description": _ABOUT,
+            "x-codeSamples": [
+                sample(files(__package__).joinpath("signing", file).read_text(encoding="utf-8"), language)
+                for language, file in _SAMPLES.items()
+            ],
             "security": [{"signature": []}, {"signatureInQuery": []}],
             "parameters": [
                 {

@@ -11,10 +11,14 @@ from edgeproxy.numbers import openapi as static
 from edgeproxy.partner import openapi as partner
 
 _ABOUT = """\
-The gateway of call tracking: a signed page of numbers in, tracking numbers out, and APIs over the same inventory.
+A page shows a phone number; each visitor is shown a tracking number instead, and a call on it leads back to the visit.
+The gateway gives out these numbers, and answers who was shown one.
 
-The dynamic numbers API, `POST /api`, is on the edge port, which visitors reach. All else is on the manage port, which
-serves this document; health is on both.
+`POST /api` is on the edge port, which visitors' requests reach. All else is on the manage port, for partners and those
+who run the gateway. Health is on both.
+
+To try it, run `edgeproxy demo` and paste. Each example below works against it as it stands: the account, its secret,
+its token, its user and its numbers are the demo's.
 """
 
 

@@ -1,6 +1,6 @@
 """Health, metrics, and the description itself."""
 
-from edgeproxy.http.openapi.tree import JSON, Tree, always, plain
+from edgeproxy.http.openapi.tree import JSON, MANAGE, Tree, always, plain, sample
 
 TAGS = {"service": "For those who run the gateway."}
 
@@ -8,12 +8,21 @@ TAGS = {"service": "For those who run the gateway."}
 def paths() -> Tree:
     """What is asked by machines that watch the gateway, and by readers."""
 
-    def get(name: str, summary: str, description: str, responses: Tree) -> Tree:
-        operation = {"operationId": f"get_{name}", "tags": ["service"], "summary": summary, "security": []}
-        return {"get": {**operation, "description": description, "responses": responses}}
+    def get(path: str, name: str, summary: str, description: str, responses: Tree) -> Tree:
+        operation = {
+            "operationId": f"get_{name}",
+            "tags": ["service"],
+            "summary": summary,
+            "description": description,
+            "x-codeSamples": [sample(f"curl -sSL {MANAGE}{path}")],
+            "security": [],
+            "responses": responses,
+        }
+        return {path: {"get": operation}}
 
     return {
-        "/": get(
+        **get(
+            "/",
             "root",
             "Lead to this page",
             "On the manage port.",
@@ -24,28 +33,36 @@ def paths() -> Tree:
                 }
             },
         ),
-        "/healthz": get(
-            "healthz", "Tell that the process is alive", "On both ports. Touches nothing.", {"200": plain("It is.")}
+        **get(
+            "/healthz",
+            "healthz",
+            "Tell that the process is alive",
+            "On both ports. Touches nothing.",
+            {"200": plain("It is.")},
         ),
-        "/readyz": get(
+        **get(
+            "/readyz",
             "readyz",
             "Tell whether to send traffic here",
             "On both ports. Fails until the store has answered once, and while the gateway drains.",
             {"200": plain("Yes."), "503": plain("Not yet, or no more.")},
         ),
-        "/metrics": get(
+        **get(
+            "/metrics",
             "metrics",
             "Read the metrics",
             "On the manage port, in Prometheus' text format, summed over the workers.",
             {"200": plain("The metrics.")},
         ),
-        "/openapi.json": get(
+        **get(
+            "/openapi.json",
             "openapi",
             "Read this document",
             "On the manage port.",
             {"200": {"description": "This document.", "content": {JSON: {"schema": {"type": "object"}}}}},
         ),
-        "/docs": get(
+        **get(
+            "/docs",
             "docs",
             "Read this document as a page",
             "On the manage port.",

@@ -3,11 +3,12 @@
 Tests hold both against `wire.check_change`, `check_one` and `check_many`.
 """
 
+import shlex
 from typing import Any
 
 from pydantic import BaseModel
 
-from edgeproxy.http.openapi.tree import JSON, RATE_LIMITS, RETRY_AFTER, Tree, always, closed, ref
+from edgeproxy.http.openapi.tree import JSON, MANAGE, RATE_LIMITS, RETRY_AFTER, Tree, always, closed, ref, sample
 from edgeproxy.numbers import handler, wire
 
 ABOUT = """\
@@ -96,6 +97,14 @@ _METHODS: dict[str, tuple[type[BaseModel], str, str, str]] = {
     ),
 }
 
+# Method → what `curl` sends to `edgeproxy demo`, whose first five numbers are in use, and whose others are free.
+_SAMPLES = {
+    "update": '{"phoneNumber":"79990000001","poolName":"Summer"}',
+    "create": '{"phoneNumber":"79990000006","displayOptions":{"source":"yandex","medium":"cpc"}}',
+    "delete": '{"phoneNumber":"79990000002"}',
+    "list": '{"phoneNumbers":["79990000001","79990000006"]}',
+}
+
 # Status → its code, and when it is the answer.
 _ERRORS = {
     "400": ("VALIDATION_ERROR", "The body is no JSON object, or wrong; then its violations are told, at most 50."),
@@ -130,6 +139,7 @@ def _operation(method: str) -> Tree:
         "tags": list(TAGS),
         "summary": summary,
         "description": about,
+        "x-codeSamples": [sample(_curl(method))],
         "security": [{"accessToken": []}],
         "parameters": [
             {"name": "SiteId", "in": "header", "required": True, "schema": site, "description": "the account's site"}
@@ -148,6 +158,13 @@ def _operation(method: str) -> Tree:
             },
         },
     }
+
+
+def _curl(method: str) -> str:
+    return (
+        f"curl -sS {MANAGE}{handler.PATH}{method} \\\n"
+        f"  -H 'Access-Token: demo-token' -H 'SiteId: 1001' -d {shlex.quote(_SAMPLES[method])}"
+    )
 
 
 def responses() -> Tree:

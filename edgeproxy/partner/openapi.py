@@ -6,8 +6,8 @@ import functools
 import re
 from typing import Any
 
-from edgeproxy.http.openapi.tree import JSON, XML, Tree, closed, header, plain, ref
-from edgeproxy.partner import digest, handler
+from edgeproxy.http.openapi.tree import JSON, XML, Tree, closed, header, plain, ref, sample
+from edgeproxy.partner import digest, handler, samples
 from edgeproxy.partner.resources import OPERATIONS
 from edgeproxy.partner.resources.cdrs import CDR_EXTENDED
 from edgeproxy.partner.resources.fields import CustomFields, Fields, Paged
@@ -207,7 +207,9 @@ def paths(version: str) -> Tree:
     found: Tree = {}
     for operation in OPERATIONS:
         for path in operation.paths:
-            found.setdefault(f"/{version}/{path}", {})[operation.method.lower()] = _operation(operation, path)
+            tree = _operation(operation, path)
+            tree["x-codeSamples"] = [sample(samples.line(version, operation.method, path))]
+            found.setdefault(f"/{version}/{path}", {})[operation.method.lower()] = tree
     return found
 
 

@@ -6,6 +6,7 @@ from typing import Any
 Tree = dict[str, Any]
 
 JSON, XML, TEXT = "application/json", "application/xml", "text/plain"
+EDGE, MANAGE = "http://127.0.0.1:8080", "http://127.0.0.1:8081"  # where `edgeproxy demo` serves
 
 
 def ref(kind: str, name: str) -> Tree:
@@ -22,6 +23,11 @@ def closed(properties: Tree, required: Iterable[str], **more: Any) -> Tree:
         "additionalProperties": False,
         **more,
     }
+
+
+def sample(source: str, lang: str = "Shell") -> Tree:
+    """A program that asks an operation; it works against `edgeproxy demo` as it stands."""
+    return {"lang": lang, "label": lang, "source": source.rstrip("\n")}
 
 
 def header(about: str) -> Tree:

@@ -64,6 +64,16 @@ def test_the_page_loads_nothing_and_runs_nothing() -> None:
     assert "@import" not in page._STYLE
 
 
+def test_every_operation_has_an_example_to_paste() -> None:
+    for path, item in DOCUMENT["paths"].items():
+        for operation in (tree for tree in item.values() if "operationId" in tree):
+            example = operation["x-codeSamples"][0]
+            assert example["lang"] == "Shell"
+            assert "curl " in example["source"]
+            assert path.partition("{")[0] in example["source"]
+            assert example["source"] in PAGE_READ.text
+
+
 def test_links_of_the_page_lead_somewhere() -> None:
     ids = PAGE_READ.attributes("id")
     assert len(set(ids)) == len(ids)
