@@ -6,7 +6,7 @@ import pytest
 
 from edgeproxy.accounts.account import Account, Origin
 from edgeproxy.accounts.file import AccountFileError, parse, read_closely
-from edgeproxy.store import inventory
+from edgeproxy.store.inventory import description
 from tests.conftest import DEMO
 
 
@@ -390,4 +390,4 @@ def test_a_pool_of_which_is_said_that_it_never_serves_never_does(tmp_path: Path)
 def test_a_change_of_any_setting_is_a_change_to_load() -> None:
     """`load` saves an account of which it has something to tell."""
     config = parse(b"accounts: {x: {secrets: [s], region: DE}}").accounts["x"].config()
-    assert config.keys() == {*inventory._SETTINGS_SHOWN, "secrets", "displays", "pools"}
+    assert config.keys() == {*description._SETTINGS_SHOWN, "secrets", "displays", "pools"}

@@ -12,6 +12,7 @@ from edgeproxy import cli
 from edgeproxy.accounts import file as account_file
 from edgeproxy.errors import PartlyDoneError, StoreError
 from edgeproxy.store import Store, inventory, keys, leftovers, removal
+from edgeproxy.store.inventory import cluster, one_server, saving
 from edgeproxy.store.partner import Partner, User
 from edgeproxy.store.static import Static
 from tests.conftest import BROWSER, DEMO, Clock, Desk, Edge, serving, web_request
@@ -216,8 +217,8 @@ async def cut_off(desk: Desk, monkeypatch: pytest.MonkeyPatch, text: str) -> Non
         raise ConnectionError("cut off")
 
     with monkeypatch.context() as context:
-        for name in ("_save_together", "_save_one_by_one"):
-            context.setattr(inventory, name, fails)
+        for way in (one_server, cluster):
+            context.setattr(way, "save", fails)
         with pytest.raises(ConnectionError):
             await desk.load(text)
 
@@ -258,14 +259,14 @@ async def test_leftovers_are_found_and_freed_and_nothing_that_is_used(
 async def test_a_load_whose_claims_were_freed_meanwhile_changes_nothing(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check = inventory._check_claims
+    check = saving.check_claims
 
     async def freed(client: Any, change: inventory.Change) -> None:
         await leftovers.free(desk.store, await leftovers.find(desk.store))
         await check(client, change)
 
     with monkeypatch.context() as context:
-        context.setattr(inventory, "_check_claims", freed)
+        context.setattr(saving, "check_claims", freed)
         with pytest.raises(StoreError, match="load again"):
             await desk.load(ACCOUNT)
     assert await everything(desk) == []
