@@ -11,7 +11,7 @@ from edgeproxy.accounts import moments
 from edgeproxy.accounts.account import CLICK_IDS
 from edgeproxy.calls import handler
 from edgeproxy.calls.attribution import Certainty, How, Match
-from edgeproxy.http.openapi.tree import JSON, MANAGE, RETRY_AFTER, Tree, always, closed, ref, sample
+from edgeproxy.http.openapi.tree import JSON, MANAGE, RETRY_AFTER, Tree, always, closed, like, ref, sample
 from edgeproxy.numbers import openapi as static
 from edgeproxy.store.partner import Status
 
@@ -91,7 +91,7 @@ def paths() -> Tree:
     """What is asked for a call, and about it."""
     number = {"type": "string", "minLength": 1, "maxLength": _NUMBER_MOST, "examples": ["+493015981151"]}
     examples = ["2026-01-31T23:59:59Z", "1769903999", "1769903999120"]
-    at = {"type": "string", "pattern": moments.PATTERN, "examples": examples}
+    at = {"type": "string", "examples": examples} | like(moments.PATTERN, "a moment")
     lookup = {
         **_operation("get_calls_lookup", "Tell who was shown a number", "CallLookup", "Everyone it may have been."),
         "description": "All that held the number at that moment, and leases that were cooling down; never silently the "
@@ -190,8 +190,10 @@ def _taken(model: type[BaseModel]) -> Tree:
         rules = dict(schema["anyOf"][0]) if nullable else schema
         rules = {key: rule for key, rule in rules.items() if key not in ("title", "description")}
         if name == "at":  # a number has from nine digits on
-            rules = {"type": ["string", "number", "null"], "pattern": moments.PATTERN}
-            rules |= {"minimum": 10**8, "exclusiveMaximum": moments.END_MS}
+            rules = {"type": ["string", "number", "null"], "minimum": 10**8, "exclusiveMaximum": moments.END_MS}
+            rules |= like(moments.PATTERN, "a moment")
+        elif name == "call_id":
+            rules |= like(rules["pattern"], "letters, digits, and the signs of a SIP `Call-ID`; no blanks; at most 255")
         elif nullable:
             rules["type"] = [rules["type"], "null"]
         told = "; ".join(text for text in (_MEANINGS[model.__name__][name], schema.get("description")) if text)
@@ -418,4 +420,6 @@ def _text(about: str, *, null: bool = False) -> Tree:
 
 
 def _moment(about: str, *, null: bool = False) -> Tree:
-    return _text(f"{about}; UTC", null=null) | {"format": "date-time", "pattern": _MOMENT}
+    return (
+        _text(f"{about}; UTC", null=null) | {"format": "date-time"} | like(_MOMENT, "like `2026-01-31T23:59:59.120Z`")
+    )

@@ -17,6 +17,7 @@ from edgeproxy.http.openapi.tree import (
     Tree,
     closed,
     header,
+    like,
     plain,
     ref,
     sample,
@@ -82,7 +83,7 @@ def _texts(status: int) -> Iterator[Tree]:
     for kind in Kind:
         if kind.status == status:
             before, holds_detail, after = kind.text.partition("{}")
-            yield {"pattern": f"^{before}.+{after}$"} if holds_detail else {"const": kind.text}
+            yield like(f"^{before}.+{after}$", f"`{before}…{after}`") if holds_detail else {"const": kind.text}
 
 
 def schemas() -> Tree:
@@ -92,7 +93,11 @@ def schemas() -> Tree:
             "number_on_page": {"type": "string", "description": "as it was sent, trimmed"},
             "replace_with": closed(
                 {
-                    "e164": {"type": "string", "pattern": r"^\+[0-9]{5,20}$", "description": "the tracking number"},
+                    "e164": {
+                        "type": "string",
+                        "description": "the tracking number",
+                        **like(r"^\+[0-9]{5,20}$", "a plus and 5 to 20 digits"),
+                    },
                     "local": {"type": "string", "description": "the tracking number as a visitor is to see it"},
                 },
                 ("e164", "local"),
@@ -145,12 +150,18 @@ def _page_schema() -> Tree:
         "description": "the numbers of the page: an array, or separated by commas, semicolons or line breaks; at "
         f"most {wire.NUMBERS_MOST}",
         "oneOf": [
-            {"type": "string", "pattern": rf"^[\s,;]*(?:[^\s,;][^,;\r\n]*(?:[,;\r\n][\s,;]*|$)){several}$"},
+            {
+                "type": "string",
+                **like(
+                    rf"^[\s,;]*(?:[^\s,;][^,;\r\n]*(?:[,;\r\n][\s,;]*|$)){several}$",
+                    f"of 1 to {wire.NUMBERS_MOST} numbers",
+                ),
+            },
             {
                 "type": "array",
                 "items": {"type": "string"},
                 "maxItems": wire.NUMBERS_MOST,
-                "contains": {"type": "string", "pattern": r"\S"},
+                "contains": {"type": "string", **like(r"\S", "not blank")},
             },
         ],
     }

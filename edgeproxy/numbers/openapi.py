@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from edgeproxy.http.openapi.tree import JSON, MANAGE, RATE_LIMITS, RETRY_AFTER, Tree, always, closed, ref, sample
+from edgeproxy.http.openapi.tree import JSON, MANAGE, RATE_LIMITS, RETRY_AFTER, Tree, always, closed, like, ref, sample
 from edgeproxy.numbers import handler, wire
 
 ABOUT = """\
@@ -50,14 +50,17 @@ _SPELT_RIGHT = "pstnOptions"
 
 # What validators add to the models' schemas. JSON Schema cannot tell which texts are a valid number.
 _NUMBER = {
-    "pattern": f"^{wire.WRITTEN.pattern}$",
+    **like(
+        f"^{wire.WRITTEN.pattern}$",
+        "5 to 15 digits, the first no 0; a plus before them, and blanks, dots, dashes and brackets between them",
+    ),
     "description": "7 and ten digits more, or any other valid number with its country code, with or without a plus; "
     "8 and ten digits more where that is none of another country; digits may be an integer",
 }
 _AS_INTEGER = {"type": ["string", "integer"], "minimum": 10**4, "exclusiveMaximum": 10**15}
 _NUMBERS = ("phoneNumber", "redirectNumber", "reserveNumber")
 _AS_TEXT: dict[str, Tree] = {
-    "reserveTimeOut": {"type": "string", "pattern": "^(0?[1-9][0-9]|1[01][0-9]|120)$"},
+    "reserveTimeOut": {"type": "string", **like("^(0?[1-9][0-9]|1[01][0-9]|120)$", "10 to 120 in digits")},
     "ignoreEarlyMedia": {"enum": ["true", "false"]},
 }
 
@@ -276,6 +279,8 @@ def _rules(schema: Tree, models: Tree, *, as_text: bool) -> Tree:
             name: _field(name, _rules(member, models, as_text=as_text), as_text=as_text)
             for name, member in rules["properties"].items()
         }
+    if "pattern" in rules:  # of the models' texts; a number's own takes its place
+        rules["x-inWords"] = "no control characters"
     if nullable:
         rules["type"] = [rules["type"], "null"]
     return rules
@@ -286,7 +291,7 @@ def _field(name: str, rules: Tree, *, as_text: bool) -> Tree:
     told = _MEANINGS[name]
     if name in _NUMBERS:
         told += f": {_NUMBER['description']}"
-        rules |= {"pattern": _NUMBER["pattern"]} | (_AS_INTEGER if as_text else {})
+        rules |= {key: _NUMBER[key] for key in ("pattern", "x-inWords")} | (_AS_INTEGER if as_text else {})
     if name == "phoneNumbers":
         rules["items"] |= _NUMBER | _AS_INTEGER
     default = {} if "default" not in rules else {"default": rules.pop("default")}

@@ -6,7 +6,8 @@ import functools
 import re
 from typing import Any
 
-from edgeproxy.http.openapi.tree import JSON, XML, Tree, closed, header, plain, ref, sample
+from edgeproxy.accounts import moments
+from edgeproxy.http.openapi.tree import JSON, XML, Tree, closed, header, like, plain, ref, sample
 from edgeproxy.partner import digest, handler, samples
 from edgeproxy.partner.resources import OPERATIONS
 from edgeproxy.partner.resources.cdrs import CDR_EXTENDED
@@ -46,6 +47,17 @@ SECURITY: Tree = {
 
 _FORM = handler.FORMS[0]
 _MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$"
+
+# Rule of a field → the same in words.
+_IN_WORDS = {
+    r"^(0|[1-9][0-9]{0,11})$": "at most 12 digits, no 0 before others",
+    r"^(0|[1-9][0-9]{0,2})$": "`0` to `999`",
+    r"^([1-9][0-9]{0,2}|1000)$": "`1` to `1000`",
+    r"^[0-9]{1,9}$": "at most 9 digits",
+    r"^[01]$": "`0` or `1`",
+    r"^[012]$": "`0`, `1` or `2`",
+    moments.PATTERN: "a moment",
+}
 
 # What the partner API's fields mean, in requests and in answers.
 _MEANINGS = {
@@ -264,7 +276,13 @@ def _answer_schemas(listed: str, fields: tuple[str, ...]) -> Tree:
         xml={"name": element},
     )
     if any(issubclass(model, CustomFields) for model in models):
-        record["patternProperties"] = {_CUSTOMS: {"type": ["string", "null"], "description": _CUSTOM_MEANING}}
+        record["patternProperties"] = {
+            _CUSTOMS: {
+                "type": ["string", "null"],
+                "description": _CUSTOM_MEANING,
+                "x-inWords": "`custom_1` … `custom_20`",
+            }
+        }
     found: Tree = {name: record}
     for suffix, member, as_root, as_attribute in (
         ("", listed, {}, {}),
@@ -290,7 +308,7 @@ def _shown(field: str) -> Tree:
     else:
         schema = {"type": ["string", "null"]}
     if field in _MOMENTS:
-        schema["pattern"] = _MOMENT
+        schema |= like(_MOMENT, "`YYYY-MM-DD HH:MM:SS`")
     return schema | {"description": _MEANINGS[field] + (", UTC" if field in _MOMENTS else "")}
 
 
@@ -382,6 +400,8 @@ def _taken(operation: Operation, *, as_form: bool) -> Tree:
         nullable = "anyOf" in schema  # which only `X | None` makes
         rules = {key: rule for key, rule in schema.items() if key not in ("anyOf", "default", "title", "description")}
         rules |= schema["anyOf"][0] if nullable else {}
+        if "pattern" in rules:
+            rules |= like(rules["pattern"], _IN_WORDS[rules["pattern"]])
         told = [_CUSTOM_MEANING if _CUSTOM.fullmatch(name) else _MEANINGS[name]]
         told += [text for text in (schema.get("description"), rules.pop("description", None)) if text]
         example, default = _EXAMPLES.get(name), schema.get("default")
@@ -397,7 +417,10 @@ def _taken(operation: Operation, *, as_form: bool) -> Tree:
                 f"comma separated, at most {rules['maxItems']}; or `{name}[]=…`, `{name}[0]=…`, or several times"
             )
             each = f"[^,]{{0,{rules['items']['maxLength']}}}"
-            rules = {"type": "string", "pattern": f"^{each}(,{each}){{0,{rules['maxItems'] - 1}}}$"}
+            rules = {
+                "type": "string",
+                **like(f"^{each}(,{each}){{0,{rules['maxItems'] - 1}}}$", f"at most {rules['maxItems']} numbers"),
+            }
             example, default = ",".join(example or ()), None
         if default is not None and operation.method != "PUT":  # what a PUT does not send is kept
             rules["default"] = default

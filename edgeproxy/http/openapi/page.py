@@ -333,9 +333,9 @@ class _Page:
             yield _entry(name, _when(schema, names[0]), "", about, rules)
             yield from self._rows(member, f"{within}{names[0]}.")
             yield from self._rows(member.get("items", {}), f"{within}{names[0]}[].")
-        for pattern, member in schema.get("patternProperties", {}).items():
+        for member in schema.get("patternProperties", {}).values():
             about, rules = _prose(member.get("description", "")), _joined(self._rules(member), ", ")
-            yield _entry(_joined((within, _in_words(member, pattern)), ""), "", "", about, rules)
+            yield _entry(_prose(member["x-inWords"]), "", "", about, rules)
         others = schema.get("additionalProperties")
         if isinstance(others, dict):
             name = _prose(f"others of {within.rstrip('.')}" if within else "others")
@@ -383,16 +383,11 @@ def _limits(schema: Tree) -> Iterator[str]:
     if "propertyNames" in schema:
         yield f"names of at most {schema['propertyNames']['maxLength']} characters"
     if "pattern" in schema:
-        yield _in_words(schema, schema["pattern"])
+        yield _prose(schema["x-inWords"])  # a regular expression is for programs
     if "default" in schema:
         yield _joined(("else", _code(schema["default"])), " ")
     if "examples" in schema:
         yield _joined(("such as", *map(_code, schema["examples"])), " ")
-
-
-def _in_words(schema: Tree, pattern: str) -> _Html:
-    """What a regular expression says; where the document has no words for it, nothing but the expression can tell."""
-    return _prose(schema["x-inWords"]) if "x-inWords" in schema else _joined(("like", _code(pattern)), " ")
 
 
 def _name(method: str, path: str) -> tuple[_Html, str, _Html]:

@@ -25,6 +25,11 @@ def closed(properties: Tree, required: Iterable[str], **more: Any) -> Tree:
     }
 
 
+def like(pattern: str, words: str) -> Tree:
+    """A rule for texts: a regular expression for programs, words for people, in which backticks mark code."""
+    return {"pattern": pattern, "x-inWords": words}
+
+
 def sample(source: str, lang: str = "Shell") -> Tree:
     """A program that asks an operation; it works against `edgeproxy demo` as it stands."""
     return {"lang": lang, "label": lang, "source": source.rstrip("\n")}

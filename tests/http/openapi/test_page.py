@@ -4,6 +4,7 @@ import base64
 import hashlib
 import itertools
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
 
@@ -30,6 +31,7 @@ class Reader(HTMLParser):
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self.prose = ""  # the text without programs and bodies
         self._open: list[str] = []
         self.feed(page)
         self.close()
@@ -45,6 +47,8 @@ class Reader(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+        if "pre" not in self._open:
+            self.prose += data
 
     def attributes(self, name: str) -> list[str]:
         return [value or "" for _, attributes in self.elements for key, value in attributes.items() if key == name]
@@ -72,6 +76,22 @@ def test_every_operation_has_an_example_to_paste() -> None:
             assert "curl " in example["source"]
             assert path.partition("{")[0] in example["source"]
             assert example["source"] in PAGE_READ.text
+
+
+def test_rules_are_told_in_words_and_not_as_regular_expressions() -> None:
+    def patterns(tree: Any) -> Iterator[str]:
+        if isinstance(tree, dict):
+            yield from (value for key, value in tree.items() if key == "pattern" and isinstance(value, str))
+            yield from tree.get("patternProperties", ())
+            yield from (found for value in tree.values() for found in patterns(value))
+        elif isinstance(tree, list):
+            yield from (found for value in tree for found in patterns(value))
+
+    found = set(patterns(DOCUMENT))
+    assert len(found) > 15
+    for pattern in found:
+        assert pattern not in PAGE_READ.prose
+    assert re.findall(r"\[\^|\(\?|\\[dswS]|\[0-9\]|\{[0-9],?|\$\)", PAGE_READ.prose) == []
 
 
 def test_links_of_the_page_lead_somewhere() -> None:
