@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 PACKAGE = Path(edgeproxy.__file__).parent
 ROOMS = ("dynamic", "partner", "numbers", "calls")
-EXAMPLE = re.compile(r"^```sh\n(?P<command>.*?)^```\n\s*^```(?P<kind>json|xml|text)\n(?P<printed>.*?)^```$", re.M | re.S)
+EXAMPLE = re.compile(r"(?ms)^```sh\n(?P<command>.*?)^```\n\s*^```(?P<kind>json|xml|text)\n(?P<printed>.*?)^```$")
 EDGE, MANAGE = "http://127.0.0.1:8080", "http://127.0.0.1:8081"  # where a demo is, as the pages have it
 # What is another value each time: how it looks, and what stands for it in the comparison.
 CHANGING = (
