@@ -48,8 +48,8 @@ from edgeproxy.numbers.file import NumbersFileError
 from edgeproxy.partner import digest
 from edgeproxy.settings import Settings
 from edgeproxy.simulate import simulate, size
-from edgeproxy.store import inventory, keys, rotation, sealing
-from edgeproxy.store.calls import Calls, Receipt
+from edgeproxy.store import erasure, inventory, keys, rotation, sealing
+from edgeproxy.store.calls import Calls
 from edgeproxy.store.embedded import EmbeddedStore, EmbeddedStoreError
 from edgeproxy.store.functions import Functions
 from edgeproxy.store.partner import Partner, User
@@ -382,7 +382,9 @@ async def _numbers_in_use(settings: Settings, account_name: str) -> dict[str, An
         return await Static(store).in_use(await known_account(store, account_name))
 
 
-async def _erase(settings: Settings, account_name: str, tracking_id: str, session_id: str, caller: str) -> Receipt:
+async def _erase(
+    settings: Settings, account_name: str, tracking_id: str, session_id: str, caller: str
+) -> erasure.Receipt:
     named = {"trackingId": tracking_id, "sessionId": session_id, "caller": caller}
     async with store_of(settings) as store:
         with audited("calls.erase", account=account_name, fields=[name for name, value in named.items() if value]):
@@ -391,7 +393,7 @@ async def _erase(settings: Settings, account_name: str, tracking_id: str, sessio
             if number is None:
                 raise StoreError("--caller: is not a phone number")
             calls = Calls(store, settings.durable_replicas)
-            return await calls.erase(account, tracking_id=tracking_id, session_id=session_id, caller=number)
+            return await erasure.erase(calls, account, tracking_id=tracking_id, session_id=session_id, caller=number)
 
 
 async def _rotate(settings: Settings) -> Tally:

@@ -36,6 +36,7 @@ from edgeproxy.http.client_ip import Client, ClientIP
 from edgeproxy.settings import Settings
 from edgeproxy.store import Store, visits
 from edgeproxy.store.calls import Calls, Effect, Lease, Record
+from edgeproxy.store.erasure import erase
 from edgeproxy.store.visits import Page
 from edgeproxy.telemetry import audit
 from edgeproxy.telemetry.metrics import Counts
@@ -233,8 +234,12 @@ class CallsAPI:
             "calls.erase", who=f"token:{bearer.mark}", ip=client.kept, account=account.name,
             fields=erasure.model_dump(by_alias=True, exclude_none=True),
         ):  # fmt: skip
-            receipt = await self._calls.erase(
-                account, tracking_id=erasure.tracking_id or "", session_id=erasure.session_id or "", caller=caller
+            receipt = await erase(
+                self._calls,
+                account,
+                tracking_id=erasure.tracking_id or "",
+                session_id=erasure.session_id or "",
+                caller=caller,
             )
         return {"erased": asdict(receipt), "at": _moment_text(await self._calls.now_ms(account))}
 

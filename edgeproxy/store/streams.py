@@ -12,6 +12,8 @@ from edgeproxy.store.functions import Functions
 ENTRIES_MOST = 500  # of a piece
 _FIRST_PIECE = 10  # until it is known how large entries are
 _PIECE_SIZE = 1_000_000  # characters that a piece is to have: few enough that a visitor does not wait for it
+_FIRST_ENTRIES = 50  # of all, likewise
+_ENTRIES_SIZE = 250_000  # characters of all that are read in one call
 
 _Id = tuple[int, int]  # epoch ms, and a number within it
 
@@ -45,6 +47,25 @@ def visits(store: Store, account_name: str, from_ms: int, to_ms: int) -> AsyncIt
 def calls(store: Store, account_name: str, from_ms: int, to_ms: int) -> AsyncIterator[Piece]:
     """The events of calls from one moment until before another, each a JSON object; raises `Fault`."""
     return _Reading(store, keys.calls(account_name), "call", from_ms, to_ms).pieces()
+
+
+async def all_entries(store: Store, stream: str) -> AsyncIterator[tuple[str, dict[str, str]]]:
+    """Every entry of a stream, id and fields, to the end that it has when that is read: what erasures append comes too.
+
+    Raises:
+        RedisError, OSError: the store failed.
+    """
+    client = store.client(stream)
+    after, count = "-", _FIRST_ENTRIES
+    while True:
+        entries: Any = await client.xrange(stream, after, "+", count)
+        for entry_id, fields in entries:
+            yield entry_id, fields
+        if len(entries) < count:
+            return
+        after = f"({entries[-1][0]}"
+        size = sum(len(text) for _, fields in entries for text in fields.values()) // count
+        count = max(1, min(ENTRIES_MOST, _ENTRIES_SIZE // max(1, size)))
 
 
 class _Reading:

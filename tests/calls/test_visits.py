@@ -13,6 +13,7 @@ from edgeproxy.accounts.account import CLICK_IDS
 from edgeproxy.partner.resources.cdrs import CDR_EXTENDED
 from edgeproxy.store import Ask, keys, visits
 from edgeproxy.store.calls import Calls
+from edgeproxy.store.erasure import erase
 from edgeproxy.store.visits import UTM, Visit
 from tests.calls.test_handler import ACCOUNT, NUMBER, PAGE, Api, api, cdrs, kept
 from tests.conftest import BROWSER, Desk, far, web_request
@@ -367,7 +368,7 @@ async def test_an_id_stays_several_people_s_when_one_of_them_is_erased(api: Api,
     seen = [await view(requestIpAddress=f"198.51.{network}.7") for network in range(5)]
     account = await desk.account("x")
     for session, _ in seen:
-        await Calls(desk.store).erase(account, session_id=session)
+        await erase(Calls(desk.store), account, session_id=session)
     api.clock.advance(1)
     assert await view() != await view()
 

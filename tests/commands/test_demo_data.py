@@ -7,6 +7,7 @@ import pytest
 from edgeproxy.commands import demo_data as demo
 from edgeproxy.errors import RefusedError
 from edgeproxy.store.calls import Calls
+from edgeproxy.store.erasure import erase
 from edgeproxy.store.functions import Functions
 from edgeproxy.store.partner import Partner, Record
 from edgeproxy.store.static import Static
@@ -70,7 +71,7 @@ async def test_it_is_filled_again_around_what_users_made_of_its_numbers(filled: 
 
 async def test_an_erased_caller_does_not_come_back(filled: Desk) -> None:
     account = await filled.account("demo")
-    receipt = await Calls(filled.store).erase(account, caller="+493090182000")
+    receipt = await erase(Calls(filled.store), account, caller="+493090182000")
     assert receipt.calls == 3
     before = await contents(filled)
     await demo.fill(filled.store)

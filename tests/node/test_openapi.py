@@ -35,8 +35,8 @@ from edgeproxy.partner.resources.greetings import SOUND_MOST
 from edgeproxy.partner.resources.operation import Operation
 from edgeproxy.partner.resources.records import LISTS, moment_text
 from edgeproxy.store import keys
-from edgeproxy.store.calls import Receipt
 from edgeproxy.store.embedded import EmbeddedStore
+from edgeproxy.store.erasure import Receipt
 from edgeproxy.store.partner import Partner, Record
 from tests.calls import test_handler as test_calls
 from tests.conftest import Clock, Desk, Edge, serving, web_request

@@ -27,6 +27,7 @@ from edgeproxy.accounts.account import Account
 from edgeproxy.calls import attribution
 from edgeproxy.store import Ask, Store, inventory, keys
 from edgeproxy.store.calls import Calls, Effect
+from edgeproxy.store.erasure import erase
 from tests.conftest import Clock, far
 from tests.servers import client_of, on_primaries
 
@@ -280,7 +281,7 @@ class Leases(RuleBasedStateMachine):
         self.run(self.erase(lease.account, lease.session))
 
     async def erase(self, name: str, session: str) -> None:
-        await self.calls.erase(await self.account(name), session_id=session)
+        await erase(self.calls, await self.account(name), session_id=session)
         if session in self.sessions[name]:
             self.sessions[name].remove(session)
         for lease in self.leases:

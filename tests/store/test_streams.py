@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from edgeproxy.store import keys, streams
+from edgeproxy.store import erasure, keys, streams
 from edgeproxy.store.calls import Calls
 from edgeproxy.store.streams import Entry, Piece
 from tests.conftest import DEMO, Desk
@@ -30,7 +30,7 @@ async def add(desk: Desk, ms: int, *sessions: str) -> str:
 
 
 async def erase(desk: Desk, visitor: str) -> None:
-    await Calls(desk.store, None).erase(await desk.account("demo"), tracking_id=visitor)
+    await erasure.erase(Calls(desk.store, None), await desk.account("demo"), tracking_id=visitor)
 
 
 def read(desk: Desk, begin: int = 0, end: int = 1_000_000) -> AsyncIterator[Piece]:
