@@ -2,7 +2,6 @@
 
 import io
 import itertools
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
@@ -17,21 +16,12 @@ from edgeproxy.calls.caller import read_caller
 from edgeproxy.commands import export
 from edgeproxy.store import keys, streams
 from edgeproxy.store.calls import Calls
-from tests.calls.test_handler import ACCOUNT, NUMBER, Api, cdrs, kept
-from tests.conftest import Clock, Desk, serving
-from tests.servers import configured
+from tests.calls.api import NUMBER, Api, cdrs, kept
+from tests.conftest import Desk
 
 CALLER = "+4915112345678"
 TYPES = (PhoneNumberType.FIXED_LINE, PhoneNumberType.MOBILE, PhoneNumberType.TOLL_FREE, PhoneNumberType.VOIP)
 TOLD: dict[str, Any] = {"started": {"number": NUMBER}, "answered": {}, "ended": {}}
-
-
-@pytest.fixture
-async def api(store_url: str, clock: Clock, desk: Desk) -> AsyncIterator[Api]:
-    async with serving(store_url, clock=clock) as edge:
-        with configured(store_url, appendfsync="always"):
-            await desk.load(ACCOUNT % "keep")
-            yield Api(edge, clock)
 
 
 def e164(number: phonenumbers.PhoneNumber) -> str:

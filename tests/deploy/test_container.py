@@ -24,8 +24,8 @@ from dockerfile_parse import DockerfileParser
 from edgeproxy.settings import PREFIX, Settings
 from tests import processes
 from tests.conftest import DEMO
+from tests.deploy.gateway import gateway, tell
 from tests.deploy.servers import DEPLOY, PASSWORDS, free_port, needs, store
-from tests.deploy.test_store_config import gateway, tell
 
 ROOT = DEPLOY.parent
 CONTAINER = DEPLOY / "container"

@@ -5,24 +5,28 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 import redis
 
-from edgeproxy.dynamic import signature
 from edgeproxy.store import keys
 from edgeproxy.store.lua_libraries import libraries
 from tests import processes
-from tests.conftest import DEMO, web_request
+from tests.conftest import DEMO
+from tests.deploy.gateway import gateway, tell
 from tests.deploy.servers import DEPLOY, StoreServer, bare_environment, needs, store
 
 pytestmark = pytest.mark.slow
+
+
 ROOT = DEPLOY.parent
+
+
 SENT_BY_THE_CLIENT = {"cluster", "unsubscribe"}  # by redis-py, and not in the gateway's own code
+
+
 BY_ANOTHER_NAME = {"xinfo": "xinfo_stream", "function": "function_load"}
 
 
@@ -178,27 +182,6 @@ def test_a_backup_that_was_taken_under_writes_brings_everything_back(tmp_path: P
 
 def test_scripts_are_clean() -> None:
     subprocess.run([needs("shellcheck"), *sorted((DEPLOY / "store").glob("*.sh"))], check=True, timeout=60)
-
-
-def gateway(url: str) -> Any:
-    settings = {
-        "EDGEPROXY_STORE_URL": url,
-        "EDGEPROXY_HOST": "127.0.0.1",
-        "EDGEPROXY_TRUSTED_PROXIES": "127.0.0.0/8",
-        "EDGEPROXY_DRAIN_S": "0",
-        "EDGEPROXY_BUDGET_MS": "2000",
-    }
-    return processes.started("serve", "--port", "0", "--manage-port", "0", settings=settings)
-
-
-def tell(running: processes.Running, ip: str, session: str = "") -> tuple[str, str]:
-    """The session and the number that the gateway shows it."""
-    body = orjson.dumps(web_request(sessionId=session))
-    headers = {"X-SIGN": signature.sign(body, b"freespee"), "X-Forwarded-For": ip}
-    with urllib.request.urlopen(urllib.request.Request(f"{running.edge}/api", body, headers), timeout=10) as response:
-        answer = orjson.loads(response.read())
-    assert answer["success"], answer
-    return answer["sessionId"], answer["numbers"][0]["replace_with"]["e164"]
 
 
 class Writing:

@@ -14,8 +14,8 @@ from edgeproxy.settings import PREFIX, Settings
 from tests import processes
 from tests.conftest import DEMO
 from tests.deploy import sandbox
+from tests.deploy.gateway import tell
 from tests.deploy.servers import DEPLOY, PASSWORDS, free_port, needs, program, store
-from tests.deploy.test_store_config import tell
 
 UNITS = DEPLOY / "systemd"
 GATEWAY, STORE = UNITS / "edgeproxy.service", UNITS / "edgeproxy-store.service"

@@ -6,7 +6,7 @@ import pytest
 
 from edgeproxy.store import keys
 from tests.fault.load import Load
-from tests.fault.test_failover import elsewhere, serving
+from tests.fault.nodes import elsewhere, serving
 from tests.processes import pasted, started
 from tests.servers import NODE_TIMEOUT_MS, ServerProcess, calls, cluster, free_ports, until
 

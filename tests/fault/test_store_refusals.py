@@ -15,12 +15,16 @@ import pytest
 
 from tests.conftest import DEMO
 from tests.fault.load import Load
+from tests.fault.metrics import in_time, metric
 from tests.processes import Running, pasted, run, started
 from tests.servers import ServerProcess, free_ports
 
 pytestmark = pytest.mark.slow
 
+
 _log = logging.getLogger(__name__)
+
+
 NO_LIMIT = resource.RLIM_INFINITY
 
 
@@ -120,17 +124,6 @@ def serving(server: ServerProcess, log: Path, **settings: str) -> Iterator[Runni
     assert run("load", str(DEMO), **settings).returncode == 0
     with started("serve", stderr=log, settings=settings) as serve:
         yield serve
-
-
-def metric(serve: Running, name: str) -> float:
-    lines = pasted(f"curl -s {serve.manage}/metrics").splitlines()
-    return float(next(line for line in lines if line.startswith(name + " ")).rpartition(" ")[2])
-
-
-def in_time(serve: Running) -> None:
-    """By the gateway's clock answers are within the budget and a little, but for what pauses of the machine held up."""
-    within = metric(serve, 'edgeproxy_request_seconds_bucket{le="0.06"}')
-    assert within >= 0.99 * metric(serve, "edgeproxy_request_seconds_count")
 
 
 @pytest.mark.parametrize("case", FAULTS.values(), ids=FAULTS.keys())

@@ -9,7 +9,7 @@ import pytest
 from edgeproxy.store import Store, keys
 from edgeproxy.store.access import token_hash
 from tests.conftest import DEMO, Desk, Edge, serving
-from tests.partner.test_handler import authorization
+from tests.partner.client import authorization
 
 TARGETS = [
     ("POST", "/phone-service/v1/api/calltracking/ad-platform/phone/list", b'{"phoneNumbers":["79990000006"]}'),

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.certificates import issue
 from tests.conftest import Edge, serving
-from tests.store.test_tls import issue
 
 PING = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -10,7 +10,7 @@ from edgeproxy.commands import demo_data as demo
 from edgeproxy.dynamic import signature
 from edgeproxy.store import Store
 from tests.conftest import Edge, serving, web_request
-from tests.partner.test_handler import authorization
+from tests.partner.client import authorization
 
 PREFIX = "/tracking"
 TOKEN = "Access-Token: demo-token"

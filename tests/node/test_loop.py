@@ -36,7 +36,7 @@ from edgeproxy.partner.resources.operation import BODY_MOST, SMALL_BODY_MOST, Op
 from edgeproxy.store.partner import Partner
 from edgeproxy.store.pools import Pools
 from tests.conftest import DEMO, Desk, Edge, serving, web_request
-from tests.partner.test_handler import authorization
+from tests.partner.client import authorization
 from tests.servers import configured
 
 HELD_MOST_S = 0.020

@@ -1,5 +1,6 @@
 """One reader in every room: what is a number on a page, in a form, a query and a body is the same."""
 
+from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 import orjson
@@ -8,9 +9,7 @@ import pytest
 from edgeproxy.calls import attribution
 from edgeproxy.store.partner import Partner
 from tests.conftest import Desk, Edge, serving, web_request
-from tests.partner.test_handler import FORM, Api, api
-
-__all__ = ["api"]  # the fixture
+from tests.partner.client import FORM, Api, logged_in
 
 TOKEN = {"Access-Token": "demo-token"}
 ALL = """
@@ -32,6 +31,12 @@ WRITTEN = [
 ]  # fmt: skip
 REFUSED = (400, {"errors": ["number: is not a phone number"]})
 NO_NUMBERS = ["2026-11-26", "12345", "116 117", "+49442079460000", "sip:alice@192.0.2.10:5060", "+1 555 1234", "x"]
+
+
+@pytest.fixture
+async def api(store_url: str) -> AsyncIterator[Api]:
+    async with logged_in(store_url) as api:
+        yield api
 
 
 async def replaced(edge: Edge, numbers: list[str], account: str = "x", key: str = "s") -> dict[str, str]:
