@@ -111,8 +111,17 @@ async def test_a_target_that_says_https_does_not_make_it_so(store_url: str) -> N
             assert (status, b"HTTPS requests only" in content) == (403, True)
 
 
-@pytest.mark.parametrize("target", ["*", "gateway.example.com:8081", "http://", "ftp:/x", "http:///x", "//", ""])
+@pytest.mark.parametrize("target", ["*", "gateway.example.com:8081", "http://", "ftp:/x", "http:///x", ""])
 async def test_a_target_that_names_no_resource_is_refused(gateway: Edge, target: str) -> None:
     for base in (gateway.url, gateway.manage):
         for method in ("GET", "OPTIONS", "CONNECT", "POST"):
             assert (await ask(base, method, target))[0] in (400, 404, 405)
+
+
+async def test_slashes_alone_are_the_root_which_leads_to_the_page_of_the_apis_on_the_manage_port(gateway: Edge) -> None:
+    for target in ("/", "//"):
+        assert (await ask(gateway.url, "GET", target))[0] == 404
+        assert (await ask(gateway.manage, "GET", target))[0] == 302
+        for base in (gateway.url, gateway.manage):
+            for method in ("OPTIONS", "CONNECT", "POST"):
+                assert (await ask(base, method, target))[0] in (400, 404, 405)
