@@ -68,14 +68,15 @@ _CERTAINTIES: dict[Certainty, str] = {
 
 # Status → when it is the answer.
 _ERRORS = {
-    "400": "The body is no JSON object, or a field or parameter is missing, unknown or wrong; all are told at once.",
-    "401": "`Access-Token` is missing or unknown.",
-    "404": "The number is not in the account's inventory, and nobody was shown it.",
-    "415": "The body's `Content-Encoding` is another one than gzip or deflate.",
-    "429": "Too many bad access tokens from this address.",
-    "500": "A fault of ours.",
+    "400": "The body is no JSON object, or a field or parameter is missing, unknown or wrong; all are told at once. "
+    "Mend what `errors` names.",
+    "401": "`Access-Token` is missing or unknown. Send one of the account's tokens.",
+    "404": "The number is not in the account's inventory, and nobody was shown it. Check its digits.",
+    "415": "The body's `Content-Encoding` is another one than gzip or deflate. Send it as it is, or in one of these.",
+    "429": "Too many bad access tokens from this address. Wait as long as `Retry-After` says.",
+    "500": "A fault of ours. Tell those who run the gateway: its log says why.",
     "503": "The store does not answer, it is not known whether this is safe on disk, or others change the same call at "
-    "once. It can be sent again.",
+    "once. Send it again: an event counts once.",
 }
 
 

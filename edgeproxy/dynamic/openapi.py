@@ -77,13 +77,31 @@ _FAULT_STATUSES = {
     500: "The store did not answer in time, or a fault of ours.",
     501: "The account has neither pool nor source.",
 }
+# Fault → what its reader can do.
+_WHAT_TO_DO = {
+    Kind.MALFORMED_JSON: "Send one JSON object in UTF-8, in which no name stands twice.",
+    Kind.BODY_TOO_LARGE: f"Send less: at most {wire.BODY_MOST} bytes, also once inflated.",
+    Kind.MISSING_PARAMETER: "Send the field that is named; of type `web` more fields are required than of `app`.",
+    Kind.INVALID_PARAMETER: "Mend the field that is named; why it is wrong stands behind it.",
+    Kind.MISSING_SIGNATURE: "Send the signature as `X-SIGN`, or as `sign` in the query.",
+    Kind.INVALID_SIGNATURE: "Check that the secret is the account's, and that the bytes which you sign are the bytes "
+    "which you send.",
+    Kind.BLOCKED_IP: "Wait as long as `Retry-After` says. Where all requests come from few servers of yours, have the "
+    "account's limit count visitors' addresses (`by: signed`).",
+    Kind.BUDGET_EXHAUSTED: "Show the numbers of the page until the day is over (`Retry-After`), or have the account's "
+    "points raised.",
+    Kind.STORE_UNAVAILABLE: "Show the numbers of the page, and ask again with the next page.",
+    Kind.INTERNAL_ERROR: "Show the numbers of the page, and tell those who run the gateway: its log says why.",
+    Kind.NO_POOL: "Have a pool or a source set up for the account.",
+}
 
 
 def _texts(status: int) -> Iterator[Tree]:
     for kind in Kind:
         if kind.status == status:
             before, holds_detail, after = kind.text.partition("{}")
-            yield like(f"^{before}.+{after}$", f"`{before}…{after}`") if holds_detail else {"const": kind.text}
+            text = like(f"^{before}.+{after}$", f"`{before}…{after}`") if holds_detail else {"const": kind.text}
+            yield text | {"description": _WHAT_TO_DO[kind]}
 
 
 def schemas() -> Tree:

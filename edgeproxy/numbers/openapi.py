@@ -108,22 +108,39 @@ _SAMPLES = {
     "list": '{"phoneNumbers":["79990000001","79990000006"]}',
 }
 
-# Status → its code, and when it is the answer.
+# Status → its code, when it is the answer, and what to do.
 _ERRORS = {
-    "400": ("VALIDATION_ERROR", "The body is no JSON object, or wrong; then its violations are told, at most 50."),
-    "401": ("UNAUTHORIZED", "`Access-Token` is missing or unknown."),
-    "403": ("FORBIDDEN", "`SiteId` is missing, or not the access token's."),
-    "404": ("NOT_FOUND", "A number is none of the site's, or it is listed and serves a pool or a source."),
-    "409": ("CONFLICT", "The number is in another state than the method needs: free, or in use."),
-    "415": ("UNSUPPORTED_MEDIA_TYPE", "The body's `Content-Encoding` is another one than gzip or deflate."),
+    "400": (
+        "VALIDATION_ERROR",
+        "The body is no JSON object, or wrong; then its violations are told, at most 50. Mend what they name.",
+    ),
+    "401": ("UNAUTHORIZED", "`Access-Token` is missing or unknown. Send one of the account's tokens."),
+    "403": ("FORBIDDEN", "`SiteId` is missing, or not the access token's. Send the site that the token belongs to."),
+    "404": (
+        "NOT_FOUND",
+        "A number is none of the site's, or it is listed and serves a pool or a source. Check its digits, or have it "
+        "added to the account's numbers.",
+    ),
+    "409": (
+        "CONFLICT",
+        "The number is in another state than the method needs: `create` takes a free one, `update` and `delete` one in "
+        "use. `list` shows which it is.",
+    ),
+    "415": (
+        "UNSUPPORTED_MEDIA_TYPE",
+        "The body's `Content-Encoding` is another one than gzip or deflate. Send it as it is, or in one of these.",
+    ),
     "429": (
         "TOO_MANY_REQUESTS",
         "The limit of requests per second, the day's budget of points, which `RateLimit` comes with, or too many bad "
-        "access tokens from this address.",
+        "access tokens from this address. Wait as long as `Retry-After` says.",
     ),
-    "500": ("INTERNAL_ERROR", "The store does not answer, it is not known whether a change is safe on disk, or a fault "
-                              "of ours."),
-}  # fmt: skip
+    "500": (
+        "INTERNAL_ERROR",
+        "The store does not answer, it is not known whether a change is safe on disk, or a fault of ours. Ask `list` "
+        "what became of the change, then repeat it.",
+    ),
+}
 
 
 def paths() -> Tree:

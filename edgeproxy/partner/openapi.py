@@ -201,16 +201,20 @@ _PAGING = {
     "numpages": "pages",
 }
 
+# Status → when it is the answer, and what to do.
 _ERRORS = {
-    "400": "A field is missing, unknown or wrong (all are told at once), or the request as a whole is malformed.",
+    "400": "A field is missing, unknown or wrong (all are told at once), or the request as a whole is malformed. "
+    "Mend what `errors` names.",
     "403": "Refused: a record is in use, its status does not allow this, no number is free, this is plain HTTP, or "
-    "too many logins from this address have failed.",
-    "404": "There is no such record, resource, version or format.",
-    "405": "The resource does not have this method.",
-    "415": "The body's `Content-Encoding` is another one than gzip or deflate.",
-    "500": "A fault of ours.",
-    "501": "The method is not implemented.",
-    "503": "The store does not answer, or it is not known whether a change is safe on disk.",
+    "too many logins from this address have failed. `errors` says which: end what uses the record, look at its "
+    "`status`, have numbers added, use HTTPS, or wait as long as `Retry-After` says.",
+    "404": "There is no such record, resource, version or format. Check the id, and the version in the path.",
+    "405": "The resource does not have this method. `Allow` names those it has.",
+    "415": "The body's `Content-Encoding` is another one than gzip or deflate. Send it as it is, or in one of these.",
+    "500": "A fault of ours. Tell those who run the gateway: its log says why.",
+    "501": "The method is not implemented. Use GET, HEAD, POST, PUT or DELETE.",
+    "503": "The store does not answer, or it is not known whether a change is safe on disk. Look whether it was made "
+    "before you repeat it.",
 }
 
 
@@ -243,7 +247,11 @@ def responses() -> Tree:
         for status, about in _ERRORS.items()
     }
     errors["Error401"] = {
-        **plain("No credentials, none that are good, or an address that the account does not list. It is not JSON."),
+        **plain(
+            "No credentials, none that are good, or an address that the account does not list. It is not JSON. Digest "
+            "begins with this answer, and clients such as `curl --digest` go on by themselves; one that ends with it "
+            "has the wrong user or password, or is not in the account's `networks`."
+        ),
         "headers": {"WWW-Authenticate": header("a Digest challenge for each algorithm, the preferred one first")},
     }
     return dict(sorted(errors.items()))

@@ -10,7 +10,7 @@ import html
 import itertools
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -220,7 +220,8 @@ class _Page:
         parts += _paragraphs(operation.get("description", ""))
         parts += _samples(operation.get("x-codeSamples", ()))
         parts += [
-            _element("p", f"On {server['description']}: ", _code(server["url"])) for server in item.get("servers", ())
+            _element("p", f"On {server['description']}: ", _code(_address(server)))
+            for server in item.get("servers", ())
         ]
         parts.append(_element("p", "Access: ", self._access(operation)))
         if operation.get("parameters"):
@@ -284,8 +285,14 @@ class _Page:
             _joined((f"`{name}`: ", _prose(header["description"])), "")
             for name, header in answer.get("headers", {}).items()
         ]
+        choices = [
+            self._choice(choice)
+            for member in self._resolve(schema).get("properties", {}).values()
+            for choice in _choices(member)
+        ]
         named = {"id": _id(found["$ref"])} if "$ref" in found else {}
-        return _entry(_code(status), "", "", _prose(answer["description"]), _joined(body, ": "), *headers, **named)
+        about = _Html("".join([_prose(answer["description"]), *choices]))
+        return _entry(_code(status), "", "", about, _joined(body, ": "), *headers, **named)
 
     # Schemas ------------------------------------------------------------------------------------------------------
 
@@ -329,8 +336,9 @@ class _Page:
         """A row for each member of an object, and of the objects in it; a run of numbered alike ones is one row."""
         for names, member in _runs(schema.get("properties", {})):
             name = _joined((_code(within + shown) for shown in names), " … ")
-            about, rules = _prose(member.get("description", "")), _joined(self._rules(member), ", ")
-            yield _entry(name, _when(schema, names[0]), "", about, rules)
+            about = _prose(member.get("description", ""))
+            choices = [self._choice(choice) for choice in _choices(member)]
+            yield _entry(name, _when(schema, names[0]), "", about, *(choices or [_joined(self._rules(member), ", ")]))
             yield from self._rows(member, f"{within}{names[0]}.")
             yield from self._rows(member.get("items", {}), f"{within}{names[0]}[].")
         for member in schema.get("patternProperties", {}).values():
@@ -340,6 +348,9 @@ class _Page:
         if isinstance(others, dict):
             name = _prose(f"others of {within.rstrip('.')}" if within else "others")
             yield _entry(name, "", "", "", _joined(self._rules(others), ", "))
+
+    def _choice(self, choice: Tree) -> _Html:
+        return _element("div", _joined(self._rules(choice), ", "), ": ", _prose(choice["description"]))
 
     def _rules(self, schema: Tree) -> Iterator[str]:
         """What a value must be."""
@@ -390,15 +401,31 @@ def _limits(schema: Tree) -> Iterator[str]:
         yield _joined(("such as", *map(_code, schema["examples"])), " ")
 
 
+def _choices(schema: Tree) -> list[Tree]:
+    """The alternatives of a value, where each has a meaning of its own."""
+    choices: list[Tree] = schema.get("anyOf", [])
+    return choices if all("description" in choice for choice in choices) else []
+
+
 def _name(method: str, path: str) -> tuple[_Html, str, _Html]:
     return _element("span", method.upper(), class_=f"method {method}"), " ", _element("code", path)
 
 
-def _samples(samples: Iterable[Tree]) -> Iterator[_Html]:
+def _samples(samples: Sequence[Tree]) -> Iterator[_Html]:
     """The first program in full; the same in other languages folded up."""
     for at, sample in enumerate(samples):
         source = _block(sample["source"])
-        yield _element("details", _element("summary", sample["label"]), source) if at else source
+        if not at:
+            yield _element("p", f"In {sample['label']}:", class_="faint") if len(samples) > 1 else _Html()
+            yield source
+        else:
+            yield _element("details", _element("summary", f"In {sample['label']}"), source)
+
+
+def _address(server: Tree) -> str:
+    """A server's address, with an example of what differs from gateway to gateway."""
+    names = {name: variable["default"] for name, variable in server.get("variables", {}).items()}
+    return str(server["url"].format_map(names))
 
 
 def _when(schema: Tree, name: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from edgeproxy.calls import openapi as calls
 from edgeproxy.dynamic import openapi as dynamic
+from edgeproxy.errors import Kind
 from edgeproxy.http.openapi import page
 from edgeproxy.node import openapi
 from edgeproxy.numbers import openapi as numbers
@@ -76,6 +77,19 @@ def test_every_operation_has_an_example_to_paste() -> None:
             assert "curl " in example["source"]
             assert path.partition("{")[0] in example["source"]
             assert example["source"] in PAGE_READ.text
+
+
+@pytest.mark.parametrize("kind", Kind, ids=lambda kind: kind.label)
+def test_an_error_of_a_page_of_numbers_says_what_to_do(kind: Kind) -> None:
+    told = f"{kind.text.replace('{}', '…')}: {dynamic._WHAT_TO_DO[kind]}".replace("`", "")
+    assert told in PAGE_READ.text
+
+
+def test_errors_that_operations_share_are_told_once_and_linked() -> None:
+    assert PAGE_READ.text.count("Errors, and what to do") == 3
+    for name in DOCUMENT["components"]["responses"]:
+        assert PAGE_READ.attributes("id").count(f"responses-{name}") == 1
+        assert f"#responses-{name}" in PAGE_READ.attributes("href")
 
 
 def test_rules_are_told_in_words_and_not_as_regular_expressions() -> None:
