@@ -233,6 +233,7 @@ class serving:  # noqa: N801 - used as a function
         (edge,), (manage,) = listen("127.0.0.1", 0, 1), listen("127.0.0.1", 0, 1)
         urls = [f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in (edge, manage)]
         board = Board(1)
+        board.row(0).started()
         self._gateway = Gateway(self._settings, self._url, edge, manage, board, 0, **self._clock)
         self._context = self._gateway.serving()
         await self._context.__aenter__()

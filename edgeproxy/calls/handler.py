@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC
@@ -247,6 +248,7 @@ class CallsAPI:
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer a request, whatever becomes of it."""
+        began = time.monotonic()
         headers: dict[str, str] = {}
         try:
             methods: dict[tuple[str, str], Callable[[Bearer, Client, Any], Awaitable[dict[str, Any]]]] = {
@@ -292,7 +294,7 @@ class CallsAPI:
         except Exception:
             _log.exception("a request of the calls API failed")
             status, tree = 500, {"errors": ["Internal error"]}
-        self._counts.calls_request(status)
+        self._counts.answered("calls", status, time.monotonic() - began)
         return web.Response(status=status, body=orjson.dumps(tree), content_type="application/json", headers=headers)
 
     async def _authenticate(self, request: web.Request, ip: str) -> Bearer:

@@ -324,14 +324,14 @@ class Handler:
                 async with asyncio.timeout(self._body_s):
                     body = await request.read()
         except TimeoutError:
-            self._counts.add("unread_bodies")
+            self._counts.unread(408)
             raise web.HTTPRequestTimeout from None
         except HTTPRequestEntityTooLarge:
             body = _OVERSIZED
         except (HTTPException, asyncio.CancelledError):
             raise
         except Exception:
-            self._counts.add("unread_bodies")
+            self._counts.unread(400)
             raise web.HTTPBadRequest from None
         started = time.monotonic()
         signatures = signature.sent(headers.getall(X_SIGN, ()), request.raw_path.partition("?")[2])
@@ -341,7 +341,7 @@ class Handler:
             try:
                 call.body, call.coded = _inflated(body, ",".join(headers.getall(hdrs.CONTENT_ENCODING))), body
             except web.HTTPUnsupportedMediaType:
-                self._counts.add("unread_bodies")
+                self._counts.unread(415)
                 raise
         retry_after = None
         status, outcome = 200, "success"

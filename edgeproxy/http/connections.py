@@ -23,7 +23,7 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from edgeproxy.settings import Settings
-from edgeproxy.telemetry.metrics import Counts
+from edgeproxy.telemetry.metrics import Counts, Refused
 
 _log = logging.getLogger(__name__)
 _NAME = "edgeproxy"
@@ -82,7 +82,7 @@ class Port:
     def admit(self, connection: "Connection | Handshake") -> bool:
         """Give a new connection a place, if there is one."""
         if len(self._silent) + len(self._asking) >= self._most and not self._make_room():
-            self.counts.add("refused:too_many")
+            self.counts.refused("too_many")
             return False
         self._silent[connection] = None
         return True
@@ -92,7 +92,7 @@ class Port:
             for connection in list(islice(group, _LOOKED_AT)):
                 if connection.is_idle:
                     self.leave(connection)
-                    self.counts.add("refused:idle")
+                    self.counts.refused("idle")
                     connection.force_close()
                     return True
                 group.move_to_end(connection)  # busy, so it is not the one that asked longest ago
@@ -247,9 +247,9 @@ class Connection(RequestHandler):
         if self._head_of == self._request_count:
             self._refuse("slow_head", _LATE)
 
-    def _refuse(self, reason: str, answer: bytes) -> None:
+    def _refuse(self, reason: Refused, answer: bytes) -> None:
         if self.transport is not None:
-            self._port.counts.add(f"refused:{reason}")
+            self._port.counts.refused(reason)
             self.transport.write(answer)
             self.force_close()
 
@@ -279,7 +279,7 @@ class Connection(RequestHandler):
             return super().handle_error(request, status, exc, message)
         _forget_frames(exc)
         large = isinstance(exc, LineTooLong) or exc.message == "Too many headers received"
-        self._port.counts.add("refused:large_head" if large else "refused:broken")
+        self._port.counts.refused("large_head" if large else "broken")
         response = web.Response(status=431 if large else 400)
         response.force_close()
         return response
@@ -311,7 +311,7 @@ class Connection(RequestHandler):
 
     def _is_unread(self) -> None:
         if self._wire is not None:
-            self._port.counts.add("refused:slow_reader")
+            self._port.counts.refused("slow_reader")
             # Without this the kernel would go on holding what is unread, and trying to send it.
             self._wire.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_UNSENT)
             self._wire.abort()

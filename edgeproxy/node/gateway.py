@@ -268,7 +268,7 @@ class Gateway:
 
     async def _metrics(self, request: web.BaseRequest) -> web.Response:
         return web.Response(
-            body=self._board.exposition() + await self._pools_exposition(),
+            body=await aside(self._board.exposition) + await self._pools_exposition(),
             headers={hdrs.CONTENT_TYPE: "text/plain; version=0.0.4; charset=utf-8"},
         )
 

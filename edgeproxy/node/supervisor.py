@@ -149,7 +149,7 @@ class Supervisor:
             if other != worker:
                 self._edge[other].close()
                 self._manage[other].close()
-        self._board.row(worker).add("starts")
+        self._board.row(worker).started()
 
         async def serve() -> None:
             gateway = Gateway(

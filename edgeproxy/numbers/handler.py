@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import logging
+import time
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -134,6 +135,7 @@ class StaticAPI:
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer a request, whatever becomes of it."""
+        began = time.monotonic()
         call = _Call()
         try:
             if (method := request.match_info["method"]) not in METHODS:
@@ -170,7 +172,7 @@ class StaticAPI:
             points = (None, 0) if call.spent is None else (call.spent.points_left, call.spent.day_left_ms)
             lines = rate_limits(call.account, call.window_left, *points).splitlines()
             response.headers.update(dict(line.split(": ", 1) for line in lines))
-        self._counts.static_request(response.status)
+        self._counts.answered("numbers", response.status, time.monotonic() - began)
         return response
 
 

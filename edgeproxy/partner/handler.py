@@ -213,6 +213,7 @@ class PartnerAPI:
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer a request in its format, whatever becomes of it."""
+        began = time.monotonic()
         form = negotiate(",".join(request.headers.getall(hdrs.ACCEPT, ())))
         try:
             target = _target(request, self._settings.api_version)
@@ -240,7 +241,7 @@ class PartnerAPI:
         except Exception:
             _log.exception("a request of the partner API failed")
             response = _respond(500, {"errors": ["Internal error"]}, form)
-        self._counts.partner_request(response.status)
+        self._counts.answered("partner", response.status, time.monotonic() - began)
         return response
 
     async def _challenge(self, unauthorized: _Unauthorized, form: Format) -> web.Response:

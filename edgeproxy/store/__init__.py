@@ -67,7 +67,7 @@ class Store:
     `lease_replicas` must have what a visitor's request wrote before it is answered. `on_batch` is told each batch's
     size and what it did (`granted`, `renewed`, `recycled`, `original`, `shared`, `source`), `on_up` whether the store
     began or ceased to answer, `on_back` of an account at whose request the store's clock had gone back, by how many ms,
-    `on_fault` why a call failed (see `telemetry.STORE_FAULTS`). `seal` seals and opens the
+    `on_fault` why a call failed (see `metrics.STORE_FAULTS`). `seal` seals and opens the
     secrets in it; without one they are plain. Use as an async context manager, or call `open` and `close`.
 
     Raises:

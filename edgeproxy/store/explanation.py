@@ -18,7 +18,7 @@ _REFUSALS = {2: Kind.BUDGET_EXHAUSTED, 3: Kind.NO_POOL}
 class Verdict:
     """What would become of a number on page.
 
-    `events` are those that would be counted of it (see `telemetry.EVENTS`); none, where it stays or is held as it is.
+    `events` are those that would be counted of it (see `metrics.EVENTS`); none, where it stays or is held as it is.
     """
 
     number: str | None  # the tracking number that would be shown

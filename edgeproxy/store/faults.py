@@ -28,7 +28,7 @@ _BY_CODE = {"MISCONF": "disk", "NOREPLICAS": "replicas", "TRYAGAIN": "cluster", 
 
 
 def fault_of(error: BaseException) -> str:
-    """Which of `telemetry.STORE_FAULTS` an exception is."""
+    """Which of `metrics.STORE_FAULTS` an exception is."""
     for kind, fault in _BY_TYPE:
         if isinstance(error, kind):
             return fault

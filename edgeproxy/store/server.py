@@ -67,7 +67,7 @@ class Server:
 
     `hot` gives the connections for visitors' requests, which time out by their turn's one timer: it cancels the call,
     and so drops the connection. `calm` gives those for all else. `on_turn` is called when `up` changed, `on_fault` with
-    each fault (see `telemetry.STORE_FAULTS`), `on_silence` after each PING that was not answered.
+    each fault (see `metrics.STORE_FAULTS`), `on_silence` after each PING that was not answered.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ from tests.conftest import Edge
 from tests.deploy.servers import DEPLOY, needs
 
 MONITORING = DEPLOY / "monitoring"
-METRIC = re.compile(r"\bedgeproxy_\w+")
+METRIC = re.compile(r"\b(?:edgeproxy|process)_\w+")
 
 
 def rules() -> list[dict[str, Any]]:
@@ -91,9 +91,9 @@ def test_only_what_a_gateway_exports_is_named(source: str, exported: dict[str, l
     for expression in expressions:
         for name in METRIC.findall(expression):
             assert name in exported, name
-        for name, selector in re.findall(r"(edgeproxy_\w+)\{([^}]*)\}", expression):
+        for name, selector in re.findall(r"((?:edgeproxy|process)_\w+)\{([^}]*)\}", expression):
             for label, equals, value in re.findall(r'(\w+)(=~?)"([^"]*)"', selector):
-                if label == "instance":
+                if label in ("instance", "job", "worker"):
                     continue
                 values = {labels.get(label, "") for labels in exported[name]}
                 wanted = value.split("|") if equals == "=~" else [re.escape(value)]

@@ -113,7 +113,7 @@ async def test_another_coding_is_415_and_told_which_are_taken(edge: Edge, coding
             web_request(), statuses=statuses, headers={"Content-Encoding": coding}
         )
         assert (status, answer["success"], headers["Accept-Encoding"]) == (415, False, "gzip, deflate")
-    assert edge.board.total("unread_bodies") == 2
+    assert edge.board.total("unread:415") == 2
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 from edgeproxy.calls import handler as calls
 from edgeproxy.dynamic import signature
 from edgeproxy.http.connections import Connection
-from edgeproxy.telemetry.metrics import CALLS_STATUSES, OUTCOMES, REFUSALS
+from edgeproxy.telemetry.metrics import OUTCOMES, REFUSALS, STATUSES
 from tests.conftest import Edge, serving, web_request
 
 MARK = "0ddba11"  # stands in what clients send, and must stand in no log
@@ -243,7 +243,7 @@ async def hear(reader: asyncio.StreamReader) -> bytes:
 def ran(edge: Edge) -> float:
     """The requests that the APIs have answered."""
     outcomes = sum(edge.board.total(f"outcome:{outcome}") for outcome in OUTCOMES)
-    return outcomes + sum(edge.board.total(f"calls:{status}") for status in CALLS_STATUSES)
+    return outcomes + sum(edge.board.total(f"calls:{status}") for status in STATUSES["calls"])
 
 
 def refused(edge: Edge) -> dict[str, float]:
@@ -362,7 +362,7 @@ async def test_a_body_that_comes_slowly_is_refused_at_its_time(hasty: Edge) -> N
     heard = await send(EDGE, hasty, EDGE.fill(f"{_SIZED}\r\n") + b"{")
     assert (heard.statuses, heard.closed) == ([408], True)
     assert 0.25 < time.monotonic() - begun < 4  # what is left of the body may come for 2 s more
-    assert hasty.board.total("unread_bodies") == 1
+    assert hasty.board.total("unread:408") == 1
     assert ran(hasty) == 0
 
 
