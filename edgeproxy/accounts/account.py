@@ -110,7 +110,7 @@ class Match:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Match":
-        """Build from what the store keeps (see `account_file.MatchEntry.config`)."""
+        """Build from what the store keeps (see `accounts.entries.MatchEntry.config`)."""
         campaign = {key: tuple(values) for key, values in config["utm"].items()}
         click_ids = {key: campaign.pop(key) for key in CLICK_IDS if key in campaign}
         return cls(campaign, click_ids, tuple(config["referrer_host"]), tuple(config["landing_path"]))
@@ -185,7 +185,7 @@ class Account:
 
     @classmethod
     def from_config(cls, name: str, version: int, config: dict[str, Any]) -> "Account":
-        """Build from what `edgeproxy load` keeps in the store, its secrets open (see `account_file.AccountEntry`)."""
+        """Build from what `edgeproxy load` keeps in the store, its secrets open (see `accounts.entries`)."""
         pools = tuple(
             Pool(
                 name=pool_name,

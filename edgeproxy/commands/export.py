@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from edgeproxy.accounts import moments
 from edgeproxy.accounts.account import Account
-from edgeproxy.accounts.file import Duration
+from edgeproxy.accounts.fields import Duration
 from edgeproxy.commands import UNAVAILABLE, fail, known_account, load_settings, store_fault, store_of
 from edgeproxy.errors import StoreError
 from edgeproxy.settings import Settings

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from redis.exceptions import RedisError
 
 from edgeproxy import wording
-from edgeproxy.accounts.file import Duration, Rest
+from edgeproxy.accounts.fields import Duration, Rest
 from edgeproxy.errors import Fault, StoreError
 from edgeproxy.simulate import erlang, report
 from edgeproxy.simulate.replay import NUMBERS_MOST, Outcome, SimulationError, replay

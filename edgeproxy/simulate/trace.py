@@ -20,7 +20,7 @@ _SETTLE_LEAST_MS = 10 * 60_000
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How the pool leases its numbers (`model.Pool`). Times in ms."""
+    """How the pool leases its numbers (see `accounts.account.Pool`). Times in ms."""
 
     numbers: int
     idle_ttl_ms: int

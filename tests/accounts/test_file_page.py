@@ -8,7 +8,8 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 import edgeproxy
-from edgeproxy.accounts.file import AccountEntry, AccountFile, parse
+from edgeproxy.accounts.entries import AccountEntry
+from edgeproxy.accounts.file import AccountFile, parse
 
 PAGE = Path(edgeproxy.__file__).parent / "accounts" / "FILE.md"
 

@@ -5,7 +5,8 @@ from typing import Any
 import orjson
 
 from edgeproxy.accounts.account import Account
-from edgeproxy.accounts.file import AccountEntry, AccountFile
+from edgeproxy.accounts.entries import AccountEntry
+from edgeproxy.accounts.file import AccountFile
 from edgeproxy.errors import StoreError
 from edgeproxy.store import Store, keys
 from edgeproxy.store.access import token_hash

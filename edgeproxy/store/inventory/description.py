@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from edgeproxy.accounts.file import AccountEntry
+from edgeproxy.accounts.entries import AccountEntry
 from edgeproxy.store.inventory.change import Move
 
 _SETTINGS_SHOWN = ("region", "timezone", "points_daily", "costs", "per_second", "limit_by", "visitor_ttl_ms",
