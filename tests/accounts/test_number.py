@@ -1,7 +1,6 @@
 """What is read as a phone number: the table of edgeproxy/accounts/README.md, row by row, over all regions."""
 
 import time
-from collections.abc import Callable
 
 import phonenumbers
 import pytest
@@ -12,7 +11,6 @@ from phonenumbers import PhoneNumberFormat, PhoneNumberType
 from edgeproxy.accounts.display import show_number
 from edgeproxy.accounts.number import (
     TEXT_MOST,
-    _parsed,
     _read_number,
     current_form,
     form_value,
@@ -20,7 +18,7 @@ from edgeproxy.accounts.number import (
     prepare,
     read_number,
 )
-from tests.accounts.examples import EXAMPLES, REGIONS, Example
+from tests.accounts.examples import EXAMPLES, REGIONS
 
 
 def test_there_are_examples_of_every_region() -> None:
@@ -208,36 +206,6 @@ def test_what_comes_out_is_possible_and_reads_as_itself(text: str, region: str) 
     assert phonenumbers.is_possible_number(parsed)
     for other in (region, "", "DE", "US"):
         assert read_number(number, other) == number
-
-
-def nearly(number: Example, at: int, digit: str, trunk: bool) -> str:
-    prefix = phonenumbers.ndd_prefix_for_region(number.region, True) or ""
-    digits = (prefix if trunk else "") + number.nsn
-    return digits[: at % len(digits)] + digit + digits[at % len(digits) + 1 :]
-
-
-@settings(max_examples=400, deadline=None)
-@given(
-    st.one_of(
-        st.text("0123456789", min_size=4, max_size=17),
-        st.builds(nearly, st.sampled_from(EXAMPLES), st.integers(0, 20), st.sampled_from("0123456789"), st.booleans()),
-    ),
-    st.sampled_from([*REGIONS, None]),
-)
-def test_digits_are_parsed_as_libphonenumber_does(digits: str, region: str | None) -> None:
-    """Where it finds a number that is possible; of others none is read."""
-
-    def parsed(parse: Callable[[], phonenumbers.PhoneNumber]) -> phonenumbers.PhoneNumber | None:
-        try:
-            number = parse()
-        except phonenumbers.NumberParseException:
-            return None
-        possible = phonenumbers.is_possible_number_with_reason(number) == phonenumbers.ValidationResult.IS_POSSIBLE
-        zero = phonenumbers.national_significant_number(number).startswith("0")
-        return number if possible and (not zero or phonenumbers.is_valid_number(number)) else None
-
-    theirs = parsed(lambda: phonenumbers.parse(digits if region else f"+{digits}", region))
-    assert parsed(lambda: _parsed(digits, region)) == theirs
 
 
 @settings(max_examples=200, deadline=None)
