@@ -16,9 +16,11 @@ from edgeproxy.numbers import openapi as static
 from edgeproxy.store.partner import Status
 
 ABOUT = """\
-The calls API: who was shown a number that is called, where the call goes, and its record. A body is JSON,
-whatever its `Content-Type`. Null is as good as not sent; unknown fields, and one that stands twice, are refused. It has
-no limits but that of bad access tokens, and costs no points. All requests can be repeated: an event counts once.
+For the telephony side: who was shown a number that is called, where the call goes, and its record.
+
+A body is JSON, whatever its `Content-Type`. Null is as good as not sent. Unknown fields are refused, and so are fields
+that stand twice. There are no limits but that of bad access tokens, and no points are spent. All requests can be
+repeated: an event counts once.
 """
 TAGS = {"calls": "Who was shown a number, where calls on it go, and what becomes of calls."}
 
@@ -83,8 +85,8 @@ _ERRORS = {
 # Operation → what the page's `curl` asks `edgeproxy demo` for.
 _SAMPLES = {
     "get_calls_lookup": "'{at}/lookup?number=%2B493015981151'",
-    "post_calls": """{at} -d '{{"call_id":"c-1","event":"started","number":"+493015981151"}}'""",
-    "post_calls_erase": """{at}/erase -d '{{"trackingId":"visitor-1"}}'""",
+    "post_calls": """{at} \\\n  -d '{{"call_id":"c-1","event":"started","number":"+493015981151"}}'""",
+    "post_calls_erase": """{at}/erase \\\n  -d '{{"trackingId":"visitor-1"}}'""",
 }
 
 
@@ -145,7 +147,7 @@ def _operation(name: str, summary: str, answer: str, success: str) -> Tree:
         "operationId": name,
         "tags": list(TAGS),
         "summary": summary,
-        "x-codeSamples": [sample(f"curl -sS -H 'Access-Token: demo-token' {asked}")],
+        "x-codeSamples": [sample(f"curl -sS -H 'Access-Token: demo-token' \\\n  {asked}")],
         "security": [{"accessToken": []}],
         "responses": {
             "200": {"description": success, "content": {JSON: {"schema": ref("schemas", answer)}}},
@@ -194,7 +196,9 @@ def _taken(model: type[BaseModel]) -> Tree:
             rules = {"type": ["string", "number", "null"], "minimum": 10**8, "exclusiveMaximum": moments.END_MS}
             rules |= like(moments.PATTERN, "a moment")
         elif name == "call_id":
-            rules |= like(rules["pattern"], "letters, digits, and the signs of a SIP `Call-ID`; no blanks; at most 255")
+            rules |= like(
+                rules["pattern"], "letters, digits, and the signs of a SIP `Call-ID`; no blanks; at most 255 characters"
+            )
         elif nullable:
             rules["type"] = [rules["type"], "null"]
         told = "; ".join(text for text in (_MEANINGS[model.__name__][name], schema.get("description")) if text)

@@ -18,7 +18,8 @@ The gateway gives out these numbers, and answers who was shown one.
 who run the gateway. Health is on both.
 
 To try it, run `edgeproxy demo` and paste. Each example below works against it as it stands: the account, its secret,
-its token, its user and its numbers are the demo's.
+its token, its user and its numbers are the demo's. Where an example has several commands, the first make what the last
+needs.
 """
 
 

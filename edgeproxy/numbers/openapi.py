@@ -12,9 +12,11 @@ from edgeproxy.http.openapi.tree import JSON, MANAGE, RATE_LIMITS, RETRY_AFTER, 
 from edgeproxy.numbers import handler, wire
 
 ABOUT = """\
-The static numbers API: display options and redirect scenarios of numbers that an advertisement
-keeps. A body is JSON, whatever its `Content-Type`. Null is as good as not sent where it is taken; unknown fields are
-refused, and so are fields that stand twice. A success spends its method's points; all else is free.
+For advertising platforms: numbers that an advertisement keeps, how reports show their calls (display options), and
+where the calls go (a redirect scenario).
+
+A body is JSON, whatever its `Content-Type`. Null is as good as not sent where it is taken. Unknown fields are refused,
+and so are fields that stand twice. A success spends its method's points; all else is free.
 """
 TAGS = {"static numbers": "Numbers in use, how reports show their calls, and where these go."}
 SECURITY: Tree = {
@@ -183,7 +185,8 @@ def _operation(method: str) -> Tree:
 def _curl(method: str) -> str:
     return (
         f"curl -sS {MANAGE}{handler.PATH}{method} \\\n"
-        f"  -H 'Access-Token: demo-token' -H 'SiteId: 1001' -d {shlex.quote(_SAMPLES[method])}"
+        f"  -H 'Access-Token: demo-token' -H 'SiteId: 1001' \\\n"
+        f"  -d {shlex.quote(_SAMPLES[method])}"
     )
 
 

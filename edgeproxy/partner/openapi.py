@@ -16,13 +16,17 @@ from edgeproxy.partner.resources.operation import BODY_MOST, SMALL_BODY_MOST, Op
 from edgeproxy.partner.resources.records import LISTS
 
 ABOUT = f"""\
-The partner REST API over HTTPS, with HTTP Digest, from addresses that the account lists.
+For partners' servers: their customers, the static tracking numbers that these have (sources), greetings, and records of
+calls.
 
-The fields of a GET or DELETE are its query's; those of a POST or PUT are its body's, as a form or as JSON. A DELETE
-takes a form too. At most {handler.FIELDS_MOST} fields, in at most {SMALL_BODY_MOST} bytes, or {BODY_MOST} with a
-`sounddata`; a body may be coded by gzip or deflate. The ids of a path may
-stand among the fields as well, if they are the same. Of JSON, numbers and flags are taken as their text; the values in
-answers are texts.
+A request comes over HTTPS, from an address that the account lists, with a user and a password by HTTP Digest. The demo
+takes plain HTTP too.
+
+The fields of a GET or DELETE stand in the query, those of a POST or PUT in the body: as a form, or as JSON. A DELETE
+takes a form too. Filters that are sent together must all hold. The ids of a path may stand among the fields as well, if
+they are the same. Of JSON, numbers and flags are taken as their text; the values in answers are texts. There are at
+most {handler.FIELDS_MOST} fields, in at most {SMALL_BODY_MOST} bytes, or {BODY_MOST} with a `sounddata`; a body may be
+coded by gzip or deflate.
 
 Answers are JSON, or XML where `Accept` or an extension on the resource (`/customers.xml/1`) wants it. In XML the list
 is the root, paging its attributes, and an empty element stands for null. HEAD is answered as GET is. A POST can stand
@@ -136,7 +140,7 @@ _MEANINGS = {
     "status": "where the source stands in its life",
     "timestamp": "of a source: when it begins to serve; of a greeting: when it was last changed; of a recording: when "
     "it was made",
-    "to_date": "calls that began no later",
+    "to_date": "calls that began no later; a day without a time is taken in whole",
     "tracking_id": "the partner's id of the visitor, where there is one",
     "ttclid": "TikTok's click id of the first page",
     "used_by": "the sources that use the greeting",
@@ -343,7 +347,6 @@ def _operation(operation: Operation, path: str) -> Tree:
             },
         }
     elif taken:
-        tree["description"] = _json_schema(operation.fields)["description"]
         parameters += [
             _parameter(name, "query", schema, required=name in required)
             for name, schema in taken.items()

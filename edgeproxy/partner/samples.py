@@ -1,8 +1,10 @@
 """A `curl` line for each operation, which works against `edgeproxy demo`; the ids are those of its records."""
 
+import re
+
 from edgeproxy.http.openapi.tree import MANAGE
 
-_CURL = "curl -sS --digest -u demo:demo-password"
+_CURL = "curl -sS --digest -u demo:demo-password \\\n "
 _LATER = "$(($(date +%s) + 5184000))"  # in 60 days, in seconds since 1970
 
 # Method and path → the line; a word in braces is one of `_WORDS`.
@@ -77,4 +79,4 @@ def line(version: str, method: str, path: str) -> str:
     """The line for an operation at a path of an API of that version."""
     words = {"curl": _CURL, "at": f"{MANAGE}/{version}", "later": _LATER}
     words |= {name: before.format_map(words) for name, before in _WORDS.items()}
-    return _LINES[f"{method} {path}"].format_map(words)
+    return re.sub(r"(http\S+) (-d )", r"\1 \\\n  \2", _LINES[f"{method} {path}"].format_map(words))

@@ -77,8 +77,11 @@ def _block(source: str) -> _Html:
 
 def _heading(level: str, name: str, *title: str) -> _Html:
     """A heading that can be linked to; `name` is the id of what it heads."""
-    link = _element("a", "#", href=f"#{name}", class_="here", aria_label="link to this part")
-    return _element(level, *title, link)
+    return _element(level, *title, _link(name))
+
+
+def _link(name: str) -> _Html:
+    return _element("a", "#", href=f"#{name}", class_="here", aria_label="link to this part")
 
 
 def _id(text: str) -> str:
@@ -218,7 +221,7 @@ class _Page:
         name = operation["operationId"]
         parts = [_heading("h3", name, *_name(method, path)), _element("p", _prose(operation["summary"] + "."))]
         parts += _paragraphs(operation.get("description", ""))
-        parts += _samples(operation.get("x-codeSamples", ()))
+        parts += _samples(name, operation["x-codeSamples"])
         parts += [
             _element("p", f"On {server['description']}: ", _code(_address(server)))
             for server in item.get("servers", ())
@@ -254,7 +257,9 @@ class _Page:
             yield _element("p", _prose(body["description"]))
         # The forms of one body differ in how null and lists are written; JSON shows what there is.
         kinds = list(body["content"])
-        yield _element("p", "As ", _joined(map(_code, kinds), ", or "), "" if body["required"] else "; may be left out")
+        yield _element(
+            "p", "Content type: ", _joined(map(_code, kinds), ", or "), "" if body["required"] else "; may be left out"
+        )
         schema = self._resolve(body["content"].get("application/json", body["content"][kinds[0]])["schema"])
         if "description" in schema:
             yield _element("p", _prose(schema["description"]))
@@ -396,7 +401,7 @@ def _limits(schema: Tree) -> Iterator[str]:
     if "pattern" in schema:
         yield _prose(schema["x-inWords"])  # a regular expression is for programs
     if "default" in schema:
-        yield _joined(("else", _code(schema["default"])), " ")
+        yield _joined(("if left out", _code(schema["default"])), " ")
     if "examples" in schema:
         yield _joined(("such as", *map(_code, schema["examples"])), " ")
 
@@ -411,15 +416,15 @@ def _name(method: str, path: str) -> tuple[_Html, str, _Html]:
     return _element("span", method.upper(), class_=f"method {method}"), " ", _element("code", path)
 
 
-def _samples(samples: Sequence[Tree]) -> Iterator[_Html]:
-    """The first program in full; the same in other languages folded up."""
-    for at, sample in enumerate(samples):
-        source = _block(sample["source"])
-        if not at:
-            yield _element("p", f"In {sample['label']}:", class_="faint") if len(samples) > 1 else _Html()
-            yield source
-        else:
-            yield _element("details", _element("summary", f"In {sample['label']}"), source)
+def _samples(name: str, samples: Sequence[Tree]) -> Iterator[_Html]:
+    """The first program in full; the same in other languages folded up. `name` is the operation's id."""
+    first, *others = samples
+    if others:
+        languages = ", ".join(sample["label"] for sample in samples)
+        yield _element("h4", f"Example in {languages}", _link(f"{name}-example"), id=f"{name}-example")
+    yield _block(first["source"])
+    for sample in others:
+        yield _element("details", _element("summary", sample["label"]), _block(sample["source"]))
 
 
 def _address(server: Tree) -> str:
