@@ -129,7 +129,7 @@ def schemas() -> Tree:
             "numbers": {
                 "type": "array",
                 "items": shown,
-                "description": "a number that nothing replaces is left out",
+                "description": "what to show; a number that nothing replaces is left out",
             },
             "sessionId": {"type": "string", "description": "to be sent with the visitor's next request"},
         },

@@ -10,7 +10,7 @@ import html
 import itertools
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -263,7 +263,7 @@ class _Page:
         schema = self._resolve(body["content"].get("application/json", body["content"][kinds[0]])["schema"])
         if "description" in schema:
             yield _element("p", _prose(schema["description"]))
-        yield self._fields(schema)
+        yield _list(self._rows(schema, _required))
         for example in schema.get("examples", ()):
             yield _element("p", "For example:")
             yield _block(orjson.dumps(example, option=orjson.OPT_INDENT_2).decode())
@@ -321,7 +321,7 @@ class _Page:
                         "article",
                         _heading("h3", f"schema-{name}", name),
                         *_paragraphs(schema.get("description", "")),
-                        self._fields(schema),
+                        _list(self._rows(schema, _absent)),
                         id=f"schema-{name}",
                     )
                 )
@@ -334,18 +334,19 @@ class _Page:
             "li", _element("a", "What answers hold", href="#answers"), _element("ul", *names, class_="operations")
         )
 
-    def _fields(self, schema: Tree) -> _Html:
-        return _list(self._rows(schema, ""))
+    def _rows(self, schema: Tree, mark: Callable[[Tree, str], str], within: str = "") -> Iterator[_Html]:
+        """A row for each member of an object, and of the objects in it; a run of numbered alike ones is one row.
 
-    def _rows(self, schema: Tree, within: str) -> Iterator[_Html]:
-        """A row for each member of an object, and of the objects in it; a run of numbered alike ones is one row."""
+        `mark` tells whether an object has the member of that name always.
+        """
         for names, member in _runs(schema.get("properties", {})):
             name = _joined((_code(within + shown) for shown in names), " … ")
-            about = _prose(member.get("description", ""))
             choices = [self._choice(choice) for choice in _choices(member)]
-            yield _entry(name, _when(schema, names[0]), "", about, *(choices or [_joined(self._rules(member), ", ")]))
-            yield from self._rows(member, f"{within}{names[0]}.")
-            yield from self._rows(member.get("items", {}), f"{within}{names[0]}[].")
+            about = _Html("".join([_prose(member.get("description", "")), *choices]))
+            rules = "" if choices else _joined(self._rules(member), ", ")
+            yield _entry(name, mark(schema, names[0]), "", about, rules)
+            yield from self._rows(member, mark, f"{within}{names[0]}.")
+            yield from self._rows(member.get("items", {}), mark, f"{within}{names[0]}[].")
         for member in schema.get("patternProperties", {}).values():
             about, rules = _prose(member.get("description", "")), _joined(self._rules(member), ", ")
             yield _entry(_prose(member["x-inWords"]), "", "", about, rules)
@@ -433,14 +434,19 @@ def _address(server: Tree) -> str:
     return str(server["url"].format_map(names))
 
 
-def _when(schema: Tree, name: str) -> str:
-    """When a member is required."""
+def _required(schema: Tree, name: str) -> str:
+    """When a request must have a member."""
     if name in schema.get("required", ()):
         return "required"
     if name in schema.get("then", {}).get("required", ()):
         ((other, rule),) = schema["if"]["properties"].items()
         return f"required where {other} is {rule['const']}"
     return ""
+
+
+def _absent(schema: Tree, name: str) -> str:
+    """Whether an answer may lack a member."""
+    return "" if name in schema.get("required", ()) else "may be absent"
 
 
 def _runs(properties: Tree) -> Iterator[tuple[list[str], Tree]]:
@@ -454,9 +460,9 @@ def _list(entries: Iterable[_Html]) -> _Html:
     return _element("dl", *entries)
 
 
-def _entry(name: _Html, required: str, where: str, about: str, *more: str, **attributes: str) -> _Html:
+def _entry(name: _Html, must: str, where: str, about: str, *more: str, **attributes: str) -> _Html:
     """A row of a list: what it is called, whether it must be there and where, its meaning, and what more there is."""
-    marks = [_element("span", required, class_="must")] if required else []
+    marks = [_element("span", must, class_="must" if must.startswith("required") else "faint")] if must else []
     marks += [_element("span", where, class_="faint")] if where else []
     head = _element("dt", _joined([name, *marks], " "))
     lines = (_element("div", line, class_="faint") for line in more if line)

@@ -146,6 +146,17 @@ def test_limits_of_a_number_are_shown(limits: Any, shown: list[str]) -> None:
     assert list(page._limits(limits)) == shown
 
 
+def test_a_member_is_marked_where_a_request_must_have_it_and_where_an_answer_may_lack_it() -> None:
+    def marks(name: str) -> list[tuple[str, str]]:
+        part = page.page(DOCUMENT).partition(f'id="{name}"')[2].partition("<article")[0]
+        return re.findall(r"<dt><code>(\w+)</code> <span[^>]*>([a-z ]+)</span>", part)
+
+    assert marks("schema-CallStarted") == [("corrected", "may be absent")]
+    assert marks("post_calls") == [
+        ("call_id", "required"), ("event", "required"), ("number", "required where event is started"),
+    ]  # fmt: skip
+
+
 def test_an_answer_that_is_a_list_links_what_is_in_it() -> None:
     text = page.page(DOCUMENT)
     assert 'list of <a href="#schema-StaticNumber">StaticNumber</a>' in text
