@@ -1,6 +1,9 @@
 """Moments as clients write them: one reader, its bounds, and a writer that never fails."""
 
+import doctest
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -51,6 +54,28 @@ OUTSIDE = [
     "1969-12-31T23:59:59Z", "1970-01-01T00:00:00+01:00", "9999-01-01T00:00:00Z", "9998-12-31T23:59:59-01:00",
     "9999-12-31 23:59:59", "0001-01-01", "999999999999999",
 ]  # fmt: skip
+
+
+PAGE = Path(moments.__file__).with_name("README.md").read_text()
+ROWS = [line.strip("|").split("|") for line in PAGE.partition("## Moments")[2].splitlines() if "| `" in line]
+
+
+def test_the_page_has_rows_and_its_example_prints_what_it_says() -> None:
+    assert len(ROWS) == 6
+    examples = doctest.DocTestParser().get_doctest(PAGE.replace("```", ""), {}, "README.md", None, None)
+    assert doctest.DocTestRunner().run(examples) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "read_as"),
+    [(text, read_as) for written, read_as in ROWS for text in re.findall("`([^`]+)`", written) if text != "+"],
+)
+def test_a_row_of_the_page(text: str, read_as: str) -> None:
+    if "no moment" in read_as:
+        with pytest.raises(ValueError, match=re.escape(read_as.split("`")[1])):
+            moments.read_ms(text)
+    else:
+        assert moments.text(moments.read_ms(text)) == read_as.split("`")[1]
 
 
 @pytest.mark.parametrize(("text", "ms", "lasts_ms"), FORMS)
