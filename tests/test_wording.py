@@ -12,14 +12,14 @@ from pydantic_core.core_schema import ErrorType
 
 from edgeproxy import wording
 from edgeproxy.accounts.file import AccountFile
-from edgeproxy.calls import handler as calls
+from edgeproxy.calls import wire as calls_wire
 from edgeproxy.numbers import wire
 from edgeproxy.partner.resources import OPERATIONS
 from edgeproxy.settings import Settings
 from edgeproxy.simulate import trace
 
 MODELS: list[type[BaseModel]] = [
-    AccountFile, Settings, calls.Event, calls.Erasure, wire.Change, wire.One, wire.Many, trace._Line,
+    AccountFile, Settings, calls_wire.Event, calls_wire.Erasure, wire.Change, wire.One, wire.Many, trace._Line,
     *dict.fromkeys(operation.fields for operation in OPERATIONS),
 ]  # fmt: skip
 WRONG: list[Any] = [

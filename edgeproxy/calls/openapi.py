@@ -1,4 +1,4 @@
-"""The calls API for machines, from the pydantic models of `calls.handler` and what is attributed in `calls`.
+"""The calls API for machines, from the pydantic models of `calls.wire` and what is attributed in `calls`.
 
 Tests hold the bodies against the models, and the answers against a gateway's.
 """
@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from edgeproxy.accounts import moments
 from edgeproxy.accounts.account import CLICK_IDS
-from edgeproxy.calls import handler
+from edgeproxy.calls import handler, wire
 from edgeproxy.calls.attribution import Certainty, How, Match
 from edgeproxy.http.openapi.tree import JSON, MANAGE, RETRY_AFTER, Tree, always, closed, like, ref, sample
 from edgeproxy.numbers import openapi as static
@@ -122,7 +122,7 @@ def paths() -> Tree:
         "description": "Events may come in any order, at once, and again; a repeated one is answered as the first was, "
         "as long as the call is remembered. Once a call has started and ended, `statistics/cdrs` lists its record. "
         "What a call does to the lease that it came on is the pool's to say.",
-        "requestBody": _body(handler.Event),
+        "requestBody": _body(wire.Event),
     }
     event["responses"]["200"]["content"][JSON]["schema"] = {
         "oneOf": [ref("schemas", "CallStarted"), ref("schemas", "CallTakenIn")]
@@ -131,7 +131,7 @@ def paths() -> Tree:
         **_operation("post_calls_erase", "Forget a visitor, a session or a caller", "CallErasureReceipt", "Done."),
         "description": "Visits, leases and events are erased; records of calls stay, without what leads to a person. "
         "Where nothing is known of them, the receipt holds zeros.",
-        "requestBody": _body(handler.Erasure),
+        "requestBody": _body(wire.Erasure),
     }
     del event["responses"]["404"], erasure["responses"]["404"]
     return {
@@ -159,7 +159,7 @@ def _operation(name: str, summary: str, answer: str, success: str) -> Tree:
 def _body(model: type[BaseModel]) -> Tree:
     return {
         "required": True,
-        "description": f"A JSON object of at most {handler.BODY_MOST} bytes; it may be coded by gzip or deflate.",
+        "description": f"A JSON object of at most {wire.BODY_MOST} bytes; it may be coded by gzip or deflate.",
         "content": {JSON: {"schema": ref("schemas", _name(model))}},
     }
 
@@ -209,11 +209,11 @@ def _taken(model: type[BaseModel]) -> Tree:
 
 def _event() -> Tree:
     needs_number = {"properties": {"number": {"type": "string"}}, "required": ["number"]}
-    return _taken(handler.Event) | {"if": {"properties": {"event": {"const": "started"}}}, "then": needs_number}
+    return _taken(wire.Event) | {"if": {"properties": {"event": {"const": "started"}}}, "then": needs_number}
 
 
 def _erasure() -> Tree:
-    schema = _taken(handler.Erasure)
+    schema = _taken(wire.Erasure)
     whom = [{"properties": {name: {"type": "string"}}, "required": [name]} for name in schema["properties"]]
     return schema | {"oneOf": whom, "description": schema["description"] + " Exactly one is required."}
 
@@ -249,8 +249,8 @@ def schemas() -> Tree:
     cdr_id = _text("the id of the call's record; null until the call has started and ended", null=True)
     taken_in = {"call_id": call_id, "cdr_id": cdr_id}
     return {
-        _name(handler.Event): _event(),
-        _name(handler.Erasure): _erasure(),
+        _name(wire.Event): _event(),
+        _name(wire.Erasure): _erasure(),
         "CallLookup": _whole(found, "Everyone whom a number may have been shown to at a moment."),
         "CallStarted": closed(
             started | corrected,

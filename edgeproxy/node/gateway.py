@@ -23,18 +23,18 @@ from yarl import URL
 
 from edgeproxy.accounts import number
 from edgeproxy.accounts.account import PoolState
-from edgeproxy.calls import handler as calls
 from edgeproxy.dynamic.answer import Answer
 from edgeproxy.dynamic.handler import Handler
 from edgeproxy.dynamic.wire import BODY_MOST
 from edgeproxy.errors import Fault, StoreError
+from edgeproxy.http.access import Offenders
 from edgeproxy.http.aside import aside
 from edgeproxy.http.connections import Port, TLSListener, places
+from edgeproxy.http.endpoint import Worker
 from edgeproxy.http.openapi import page as docs
 from edgeproxy.http.target import resource
 from edgeproxy.node import openapi
-from edgeproxy.numbers import handler as static
-from edgeproxy.partner import handler as partner
+from edgeproxy.node.rooms import ROOMS
 from edgeproxy.settings import Settings
 from edgeproxy.store import Store, store_time
 from edgeproxy.store.clock import Clock, Future
@@ -228,9 +228,8 @@ class Gateway:
     def _manage_app(self) -> web.Application:
         app = web.Application()
         app.on_response_prepare.append(self._close_while_draining)
-        calls_api = calls.CallsAPI(self._store, self._settings, self._counts)
-        static_api = static.StaticAPI(self._store, self._settings, self._counts)
-        partner_api = partner.PartnerAPI(self._store, self._settings, self._counts)
+        offenders = Offenders(self._store, self._settings.bad_logins_per_minute)
+        worker = Worker(self._store, self._settings, self._counts, offenders)
         _documents(self._settings.api_version)  # now: it takes longer than a request may wait for the loop
         app.add_routes(
             [
@@ -238,18 +237,12 @@ class Gateway:
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),
-                web.route("*", static.PATH + "{method}", static_api.handle),
                 web.get("/openapi.json", self._openapi),
                 web.get("/docs", self._docs),
-                web.route(
-                    "*",
-                    r"/{version:[0-9][0-9.]*}/{path:(?s:.*)}",
-                    partner_api.handle,
-                    expect_handler=partner.leave_expectation,
-                ),
-                web.route("*", calls.PATH + "{rest:(?:/.*)?}", calls_api.handle),
             ]
         )
+        for room in ROOMS:
+            app.add_routes(room(worker).routes())
         return app
 
     async def _close_while_draining(self, request: web.BaseRequest, response: web.StreamResponse) -> None:

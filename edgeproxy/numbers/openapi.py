@@ -147,7 +147,7 @@ _ERRORS = {
 
 def paths() -> Tree:
     """Each method's path."""
-    return {handler.PATH + method: {"post": _operation(method)} for method in handler.METHODS}
+    return {handler.PATH + method: {"post": _operation(method)} for method in wire.METHODS}
 
 
 def _operation(method: str) -> Tree:

@@ -1,15 +1,22 @@
-"""Bodies of the static numbers API: JSON in, checked parts out; all violations at once (`README.md`, *Fields*)."""
+"""What the static numbers API reads and writes: JSON in, checked parts out, all violations at once (`README.md`)."""
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
+import orjson
+from aiohttp import hdrs, web
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from edgeproxy import wording
 from edgeproxy.accounts.number import is_valid, read_number
+from edgeproxy.errors import RefusedError
 from edgeproxy.http.body import MalformedError as MalformedError
 from edgeproxy.http.body import read_object
+from edgeproxy.http.endpoint import Refusal
+
+Method = Literal["update", "create", "delete", "list"]
+METHODS: tuple[Method, ...] = get_args(Method)
 
 BODY_MOST = 64 * 1024
 LISTED_MOST = 1000
@@ -20,6 +27,10 @@ _OWN_DIGITS = re.compile(r"7[0-9]{10}")
 WRITTEN = re.compile(r"\+?[1-9](?:[ ().-]*[0-9]){4,14}")  # how numbers may be written
 _FROM_INSIDE = re.compile(r"8[0-9]{10}")  # as it is dialled within the country of +7
 _FAR_TOO_LONG_S = 1000  # stands for every time of four digits and more
+_CODES = {
+    400: "VALIDATION_ERROR", 401: "UNAUTHORIZED", 403: "FORBIDDEN", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED",
+    409: "CONFLICT", 415: "UNSUPPORTED_MEDIA_TYPE", 429: "TOO_MANY_REQUESTS", 500: "INTERNAL_ERROR",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +41,11 @@ class Violation:
     message: str
 
 
-class InvalidError(Exception):
+class InvalidError(Refusal):
     """The body is JSON, and not what the method takes."""
 
     def __init__(self, violations: list[Violation]) -> None:
-        super().__init__(violations)
+        super().__init__(400, "the request is not valid")
         self.violations = violations
 
 
@@ -147,6 +158,10 @@ class One(_Object):
 
     phone_number: Number = Field(alias="phoneNumber")
 
+    def parts(self) -> dict[str, Any]:
+        """What the body sets: nothing."""
+        return {}
+
 
 class Many(_Object):
     """The body of `list`."""
@@ -181,6 +196,19 @@ def show(parts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def method(request: web.Request) -> Method:
+    """The method that a path ends in. Raises: Refusal."""
+    named = request.match_info["method"]
+    for known in METHODS:
+        if known == named:
+            break
+    else:
+        raise Refusal(404, "there is no such method")
+    if request.method != hdrs.METH_POST:
+        raise Refusal(405, "only POST is allowed", headers={str(hdrs.ALLOW): hdrs.METH_POST})
+    return known
+
+
 def parse(body: bytes) -> dict[str, Any]:
     """Read a body as a JSON object.
 
@@ -190,6 +218,17 @@ def parse(body: bytes) -> dict[str, Any]:
     if len(body) > BODY_MOST:
         raise MalformedError(f"the body is larger than {BODY_MOST} bytes")
     return read_object(body)
+
+
+def check(method: Method, tree: dict[str, Any]) -> Change | One | Many:
+    """Check the body of a method. Raises: InvalidError."""
+    match method:
+        case "list":
+            return check_many(tree)
+        case "delete":
+            return check_one(tree)
+        case "update" | "create":
+            return check_change(tree)
 
 
 def check_change(tree: dict[str, Any]) -> Change:
@@ -275,3 +314,44 @@ def _why(error: Any) -> str:
             return "must be an array"
         case _:
             return wording.why(error)
+
+
+def render(numbers: list[str], records: list[dict[str, Any]]) -> bytes:
+    """What `list` answers: of each number (E.164), in their order, its parts."""
+    return orjson.dumps(
+        [
+            {"phoneNumber": number.removeprefix("+"), **show(parts)}
+            for number, parts in zip(numbers, records, strict=True)
+        ]
+    )
+
+
+def refusal(refused: RefusedError, day_left_ms: int) -> Refusal:
+    """What the store's refusal is to the client; `day_left_ms` is the time to the account's midnight."""
+    if refused.why == "points":
+        return Refusal(429, "the daily point budget is exhausted", retry_after=-(-day_left_ms // 1000))
+    if refused.why == "missing":
+        number = str(refused.detail.get("number", "")).removeprefix("+")
+        return Refusal(404, f"phoneNumber: {number + ' ' if number else ''}is no static number of this site")
+    return Refusal(409, "phoneNumber: is not in the state that this needs: update and delete want a number in use, "
+                   "create a free one")  # fmt: skip
+
+
+def respond(body: bytes) -> web.Response:
+    """The answer of success; of all methods but `list` it is empty."""
+    return web.Response(body=body, content_type="application/json" if body else None)
+
+
+def respond_refusal(refusal: Refusal) -> web.Response:
+    """The answer that is a refusal, with its code."""
+    (message,) = refusal.errors
+    data: dict[str, Any] = {"apiErrorData": {"errorCode": _CODES[refusal.status], "errorMessage": message}}
+    if isinstance(refusal, InvalidError):
+        violations = [{"field": violation.field, "message": violation.message} for violation in refusal.violations]
+        data["validationErrorData"] = {"violations": violations}
+    return web.Response(
+        status=refusal.status,
+        body=orjson.dumps({"data": data}),
+        content_type="application/json",
+        headers=refusal.headers,
+    )

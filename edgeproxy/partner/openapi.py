@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeproxy.accounts import moments
 from edgeproxy.http.openapi.tree import JSON, XML, Tree, closed, header, like, plain, ref, sample
-from edgeproxy.partner import digest, handler, samples
+from edgeproxy.partner import digest, samples, wire
 from edgeproxy.partner.resources import OPERATIONS
 from edgeproxy.partner.resources.cdrs import CDR_EXTENDED
 from edgeproxy.partner.resources.fields import CustomFields, Fields, Paged
@@ -25,7 +25,7 @@ takes plain HTTP too.
 The fields of a GET or DELETE stand in the query, those of a POST or PUT in the body: as a form, or as JSON. A DELETE
 takes a form too. Filters that are sent together must all hold. The ids of a path may stand among the fields as well, if
 they are the same. Of JSON, numbers and flags are taken as their text; the values in answers are texts. There are at
-most {handler.FIELDS_MOST} fields, in at most {SMALL_BODY_MOST} bytes, or {BODY_MOST} with a `sounddata`; a body may be
+most {wire.FIELDS_MOST} fields, in at most {SMALL_BODY_MOST} bytes, or {BODY_MOST} with a `sounddata`; a body may be
 coded by gzip or deflate.
 
 Answers are JSON, or XML where `Accept` or an extension on the resource (`/customers.xml/1`) wants it. In XML the list
@@ -49,7 +49,7 @@ SECURITY: Tree = {
     }
 }
 
-_FORM = handler.FORMS[0]
+_FORM = wire.FORMS[0]
 _MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$"
 
 # Rule of a field → the same in words.

@@ -1,6 +1,5 @@
 """Who may come in: which account an access token may lead to, and how often a client IP has failed to prove itself."""
 
-import asyncio
 import hashlib
 
 from edgeproxy.store import Store, keys
@@ -45,16 +44,13 @@ class Tokens:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._functions = Functions(store, None)
-        self.failures = Failures(store)
 
-    async def knock(self, token_hash: str, ip: str) -> tuple[str | None, int]:
-        """The account that may have a token of this hash, and how often the client IP has failed lately.
+    async def account_of(self, token_hash: str) -> str | None:
+        """The account that may have a token of this hash.
 
         Raises:
             Fault: `STORE_UNAVAILABLE`.
         """
         with self._functions.faults():
-            found, failures = await asyncio.gather(
-                self._store.client(keys.TOKENS).hget(keys.TOKENS, token_hash), self.failures.of(ip)
-            )
-        return None if found is None else str(found), failures
+            found = await self._store.client(keys.TOKENS).hget(keys.TOKENS, token_hash)
+        return None if found is None else str(found)

@@ -3,7 +3,6 @@
 A record is a dict of texts and nulls, as `partner.lua` describes it.
 """
 
-import asyncio
 import functools
 import secrets
 import time
@@ -15,7 +14,6 @@ import orjson
 
 from edgeproxy.accounts.account import Account
 from edgeproxy.store import Store, keys, sealing
-from edgeproxy.store.access import Failures
 from edgeproxy.store.functions import Functions
 
 Record = dict[str, str | None]
@@ -54,7 +52,6 @@ class Partner:
     def __init__(self, store: Store, replicas: int | None = 0) -> None:
         self._store = store
         self._functions = Functions(store, replicas)
-        self.failures = Failures(store)
 
     @functools.cached_property
     def _nobody(self) -> bytes:
@@ -63,15 +60,13 @@ class Partner:
 
     # Users and logins ---------------------------------------------------------------------------------------------
 
-    async def knock(self, user: str, ip: str) -> tuple[User | None, int]:
-        """The user of that name, and how often the client IP has failed to log in within the last minute."""
+    async def user(self, name: str) -> User | None:
+        """The user of that name."""
         with self._functions.faults():
-            packed, failures = await asyncio.gather(
-                self._store.client(keys.USERS).hget(keys.USERS, user), self.failures.of(ip)
-            )
+            packed = await self._store.client(keys.USERS).hget(keys.USERS, name)
             # Where there is no such user, another's secrets are opened: the wait must not tell who there is.
-            opened = self._open_user(user if packed else "", orjson.loads(packed or self._nobody))
-            return (opened if packed else None), failures
+            opened = self._open_user(name if packed else "", orjson.loads(packed or self._nobody))
+            return opened if packed else None
 
     def _open_user(self, name: str, tree: dict[str, Any]) -> User:
         account, seal = tree["account"], self._store.seal

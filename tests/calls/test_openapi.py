@@ -12,8 +12,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from edgeproxy.accounts import moments
-from edgeproxy.calls import attribution
-from edgeproxy.calls import handler as calls_handler
+from edgeproxy.calls import attribution, wire
 from edgeproxy.calls import openapi as calls
 from edgeproxy.http.access import ACCESS_TOKEN
 from edgeproxy.http.openapi.tree import RETRY_AFTER
@@ -26,7 +25,7 @@ from tests.conftest import Clock, Desk, Edge, serving, web_request
 from tests.numbers.described import SENT_WHOLE, ask_static
 from tests.openapi import DOCUMENT, SCHEMAS, changed, members, resolved, validator
 
-MODELS: dict[str, type[BaseModel]] = {"CallEvent": calls_handler.Event, "CallErasure": calls_handler.Erasure}
+MODELS: dict[str, type[BaseModel]] = {"CallEvent": wire.Event, "CallErasure": wire.Erasure}
 
 
 CALL_OPERATIONS = (("get", "/calls/lookup"), ("post", "/calls"), ("post", "/calls/erase"))
@@ -71,7 +70,7 @@ def test_the_operations_of_calls_are_as_the_gateway_has_them() -> None:
         missing = {"404"} if path == "/calls/lookup" else set()
         assert tree["responses"].keys() == {"200", "400", "401", "415", "429", "500", "503"} | missing
         if method == "post":
-            assert str(calls_handler.BODY_MOST) in tree["requestBody"]["description"]
+            assert str(wire.BODY_MOST) in tree["requestBody"]["description"]
     scheme = DOCUMENT["components"]["securitySchemes"]["accessToken"]
     assert scheme["name"] == ACCESS_TOKEN
     parameters = DOCUMENT["paths"]["/calls/lookup"]["get"]["parameters"]
@@ -293,7 +292,7 @@ async def test_answers_to_events_and_erasures_are_as_described(calls_edge: Edge,
 
 async def test_refusals_of_calls_are_as_described(calls_edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     twice = b'{"call_id":"c","event":"ended","caller":"1","caller":"1"}'
-    for raw in (b"", b"{", b"[]", b" " * (calls_handler.BODY_MOST + 1), {}, twice, STARTED | {"number": "x"}):
+    for raw in (b"", b"{", b"[]", b" " * (wire.BODY_MOST + 1), {}, twice, STARTED | {"number": "x"}):
         for path in ("/calls", "/calls/erase"):
             assert (await ask_calls(calls_edge, "POST", path, raw))[0] == 400
     most = DOCUMENT["paths"]["/calls/lookup"]["get"]["parameters"][0]["schema"]["maxLength"]

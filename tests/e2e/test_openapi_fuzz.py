@@ -31,8 +31,8 @@ from edgeproxy.node import openapi
 from edgeproxy.numbers import handler as static
 from edgeproxy.numbers import wire as static_wire
 from edgeproxy.partner import openapi as partner_api
-from edgeproxy.partner.handler import METHODS
 from edgeproxy.partner.resources.records import LISTS
+from edgeproxy.partner.wire import METHODS
 from tests.conftest import DEMO
 from tests.processes import run, started
 

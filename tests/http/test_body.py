@@ -12,7 +12,10 @@ import orjson
 import pytest
 
 from edgeproxy.calls import handler as calls
-from edgeproxy.numbers import handler as static
+from edgeproxy.calls.handler import CallsAPI
+from edgeproxy.http.endpoint import Endpoint
+from edgeproxy.numbers import handler as numbers
+from edgeproxy.numbers.handler import NumbersAPI
 from edgeproxy.store import access
 from tests.conftest import DEMO, Desk, Edge, serving
 
@@ -23,19 +26,19 @@ NUMBER = "79990000006"
 class Api:
     """One of the two, with a body that it takes, and how to find an error's text in its answers."""
 
-    module: Any
+    endpoint: type[Endpoint]
     path: str
     most: int
     body: dict[str, Any]
 
     def error(self, answer: Any) -> str:
-        text = answer["errors"][0] if self.module is calls else answer["data"]["apiErrorData"]["errorMessage"]
+        text = answer["errors"][0] if self.endpoint is CallsAPI else answer["data"]["apiErrorData"]["errorMessage"]
         return str(text)
 
 
 APIS = [
-    Api(static, static.PATH + "create", 64 * 1024, {"phoneNumber": NUMBER, "poolName": "p"}),
-    Api(calls, calls.PATH, 16 * 1024, {"call_id": "c-1", "event": "started", "number": "+" + NUMBER}),
+    Api(NumbersAPI, numbers.PATH + "create", 64 * 1024, {"phoneNumber": NUMBER, "poolName": "p"}),
+    Api(CallsAPI, calls.PATH, 16 * 1024, {"call_id": "c-1", "event": "started", "number": "+" + NUMBER}),
 ]
 apis = pytest.mark.parametrize("api", APIS, ids=["static", "calls"])
 
@@ -78,7 +81,7 @@ async def test_a_body_of_the_largest_size_is_taken(edge: Edge, api: Api) -> None
 
 @apis
 async def test_a_body_that_is_late_is_refused(edge: Edge, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api.module, "_BODY_S", 0.1)
+    monkeypatch.setattr(api.endpoint, "BODY_S", 0.1)
 
     async def late() -> AsyncIterator[bytes]:
         yield b"{"
@@ -137,8 +140,8 @@ def inflated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         ("/nowhere", 404),
         ("/healthz", 405),
         ("/docs", 405),
-        (static.PATH + "update", 401),
-        (static.PATH + "nothing", 404),
+        (numbers.PATH + "update", 401),
+        (numbers.PATH + "nothing", 404),
         (calls.PATH, 401),
         ("/calls/erase", 401),
         ("/2.4.9/sources", 401),

@@ -25,6 +25,7 @@ import pytest
 from edgeproxy.accounts import display, number
 from edgeproxy.accounts.account import PoolState
 from edgeproxy.calls import handler as calls
+from edgeproxy.calls import wire as calls_wire
 from edgeproxy.commands import demo_data as demo
 from edgeproxy.dynamic import handler, signature, wire
 from edgeproxy.numbers import handler as static
@@ -196,9 +197,9 @@ async def test_dynamic_numbers(desktop: Desktop) -> None:
 
 async def test_static_numbers_and_calls(desktop: Desktop) -> None:
     for path, most in [
-        *((static.PATH + method, static_wire.BODY_MOST) for method in static.METHODS),
-        (calls.PATH, calls.BODY_MOST),
-        (f"{calls.PATH}/erase", calls.BODY_MOST),
+        *((static.PATH + method, static_wire.BODY_MOST) for method in static_wire.METHODS),
+        (calls.PATH, calls_wire.BODY_MOST),
+        (f"{calls.PATH}/erase", calls_wire.BODY_MOST),
     ]:
         for shape, made in SHAPES.items():
             assert await desktop.holds(f"{path}: {shape}", "POST", path, made(most), TOKEN) == 400

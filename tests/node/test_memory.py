@@ -15,7 +15,6 @@ from edgeproxy import store
 from edgeproxy.accounts import display, number
 from edgeproxy.dynamic import handler, wire
 from edgeproxy.http import access, client_ip
-from edgeproxy.partner import handler as partner
 
 WIDE = "\U0001f600"  # a character that takes four bytes
 SAMPLE = 300
@@ -116,7 +115,7 @@ READ: dict[str, tuple[int, Callable[[int], object]]] = {
     ),
     "windows while the store is away": (handler._OFFENDERS_KEPT, window),
     "addresses shut out": (
-        2 * access._SHUT_OUT_MOST + partner._BLOCKED_MOST, lambda i: CACHE.__setitem__(DISTINCT.format(i) + "x", True)
+        access._SHUT_OUT_MOST, lambda i: CACHE.__setitem__(DISTINCT.format(i) + "x", True)
     ),
     "good tokens": (2 * access._GOOD_KEPT, lambda i: CACHE.__setitem__(f"{i:064x}", True)),
     "names of no account": (store._ACCOUNTS_MOST, lambda i: CACHE.__setitem__(f"{i:064}", True)),

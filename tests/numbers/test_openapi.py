@@ -50,15 +50,15 @@ def static_agree(tree: Any, name: str = "StaticChange") -> bool:
 
 
 def test_a_static_method_is_as_the_gateway_has_it() -> None:
-    assert tuple(static._METHODS) == static_handler.METHODS
+    assert tuple(static._METHODS) == static_wire.METHODS
     assert {int(status): code for status, (code, _) in static._ERRORS.items()} == {
         status: code
-        for status, code in static_handler._CODES.items()
+        for status, code in static_wire._CODES.items()
         if status != 405  # is never the answer of a POST
     }
     scheme = DOCUMENT["components"]["securitySchemes"]["accessToken"]
     assert (scheme["type"], scheme["in"], scheme["name"]) == ("apiKey", "header", ACCESS_TOKEN)
-    for method in static_handler.METHODS:
+    for method in static_wire.METHODS:
         tree = static_operation(method)
         assert tree["security"] == [{"accessToken": []}]
         assert [(parameter["in"], parameter["name"], parameter["required"]) for parameter in tree["parameters"]] == [
@@ -220,7 +220,7 @@ async def test_answers_of_static_methods_are_as_described(edge: Edge, desk: Desk
     status, answer, _ = await ask_static(edge, "list", {"phoneNumbers": [FREE, STATIC_NUMBER]})
     assert (status, [shown["poolName"] for shown in orjson.loads(answer)]) == (200, ["y", None])
     assert (await ask_static(edge, "delete", {"phoneNumber": FREE}))[0] == 200
-    for method in static_handler.METHODS:
+    for method in static_wire.METHODS:
         for raw in (b"", b"{", b"[]", b" " * (static_wire.BODY_MOST + 1), {}, {"phoneNumber": 1, "phoneNumbers": 1}):
             assert (await ask_static(edge, method, raw))[0] == 400
         assert (await ask_static(edge, method, {}, token="unknown-token"))[0] == 401
@@ -255,7 +255,7 @@ async def test_a_static_method_without_its_store_answers_as_described(tmp_path: 
         async with serving(embedded.url) as edge:
             assert (await ask_static(edge, "list", {"phoneNumbers": [FREE]}))[0] == 200
             embedded.__exit__(None, None, None)
-            for method in static_handler.METHODS:
+            for method in static_wire.METHODS:
                 assert (await ask_static(edge, method, {"phoneNumbers": [FREE]}))[0] == 500
 
 

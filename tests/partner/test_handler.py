@@ -13,7 +13,7 @@ import pytest
 from aiohttp import DigestAuthMiddleware
 
 from edgeproxy.commands import demo_data as demo
-from edgeproxy.partner import handler as partner_handler
+from edgeproxy.partner import wire
 from edgeproxy.partner.resources import OPERATIONS
 from edgeproxy.partner.resources.operation import BODY_MOST, SMALL_BODY_MOST
 from edgeproxy.store import Store
@@ -286,7 +286,7 @@ async def test_two_sounds_of_an_account_are_taken_in_at_once_and_others_wait(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading: list[int] = []
-    under_way, read = 0, partner_handler._body
+    under_way, read = 0, wire.receive_body
 
     async def slow(*arguments: Any) -> Any:
         nonlocal under_way
@@ -296,7 +296,7 @@ async def test_two_sounds_of_an_account_are_taken_in_at_once_and_others_wait(
         under_way -= 1
         return await read(*arguments)
 
-    monkeypatch.setattr(partner_handler, "_body", slow)
+    monkeypatch.setattr(wire, "receive_body", slow)
     form = {"name": "x", "sounddata": base64.b64encode(b"sound").decode()}
     calls = (api.call("POST", "customers/1/voicemail_greetings", form) for _ in range(6))
     assert [status for status, _ in await asyncio.gather(*calls)] == [200] * 6

@@ -11,6 +11,7 @@ import pytest
 from edgeproxy.accounts import file as account_file
 from edgeproxy.errors import Fault, NotDurableError, RefusedError, UncertainError
 from edgeproxy.store import Store, connections, functions, inventory, keys
+from edgeproxy.store.access import Failures
 from edgeproxy.store.calls import Calls
 from edgeproxy.store.calls import Record as CallRecord
 from edgeproxy.store.embedded import EmbeddedStore
@@ -244,16 +245,17 @@ async def test_a_nonce_s_count_is_taken_once(office: Office) -> None:
 
 
 async def test_failed_logins_are_counted_for_a_minute(office: Office) -> None:
+    failures = Failures(office.desk.store)
     for _ in range(3):
-        await office.partner.failures.add("192.0.2.1")
-    assert await office.partner.knock("nobody", "192.0.2.1") == (None, 3)
+        await failures.add("192.0.2.1")
+    assert await failures.of("192.0.2.1") == 3
     assert 0 < await office.desk.redis.pttl(keys.failures("192.0.2.1")) <= 60_000
 
 
 async def test_a_user_s_hashes_are_not_in_its_repr(office: Office) -> None:
     user = User("x", {"MD5": "5ebe2294"})
     await office.partner.save_user("u", user)
-    assert await office.partner.knock("u", "") == (user, 0)
+    assert await office.partner.user("u") == user
     assert "5ebe2294" not in repr(user)
     assert await office.partner.users() == {"u": "x"}
     assert await office.partner.remove_user("u")
@@ -318,6 +320,6 @@ async def test_a_store_that_is_away_is_a_fault() -> None:
     async with Store("redis://127.0.0.1:1") as store:
         partner = Partner(store)
         with pytest.raises(Fault, match="STORE_UNAVAILABLE"):
-            await partner.knock("u", "")
+            await partner.user("u")
         with pytest.raises(Fault, match="STORE_UNAVAILABLE"):
             await partner.nonce_key()

@@ -149,7 +149,7 @@ async def test_plain_secrets_are_read_when_keys_are_set(store_url: str) -> None:
         assert (await account(store)).secrets == (b"freespee",)
         assert await Calls(store, None).caller(await account(store), CALLER) == salted
         assert await Partner(store, None).nonce_key() == nonces
-        assert (await Partner(store, None).knock("u", "10.0.0.1"))[0] == User("demo", HA1)
+        assert await Partner(store, None).user("u") == User("demo", HA1)
         assert await load(store) == []
 
 
@@ -181,10 +181,10 @@ async def test_a_password_copied_to_another_user_or_account_does_not_open_there(
         await store.client(keys.USERS).hset(keys.USERS, "mover", kept.replace('"demo"', '"tiny"'))
         for name in ("thief", "mover"):
             with pytest.raises(Fault, match="STORE_UNAVAILABLE"):
-                await partner.knock(name, "10.0.0.1")
+                await partner.user(name)
         await store.client(keys.USERS).hset(keys.USERS, "u", kept.replace('"demo"', '"tiny"'))
         with pytest.raises(Fault):
-            await partner.knock("u", "10.0.0.1")
+            await partner.user("u")
         assert await partner.users() == {"u": "tiny", "thief": "demo", "mover": "tiny"}
 
 
@@ -200,7 +200,7 @@ async def test_without_a_fitting_key_everything_is_refused_and_told_once(
             for _ in range(3):
                 for ask in (
                     account(store),
-                    Partner(store, None).knock("u", "10.0.0.1"),
+                    Partner(store, None).user("u"),
                     Partner(store, None).nonce_key(),
                     Calls(store, None).caller(known, CALLER),
                 ):
@@ -231,7 +231,7 @@ async def test_keys_change_while_two_gateways_serve(store_url: str) -> None:
             body = orjson.dumps(web_request())
             signed = signature.sign(body, b"freespee")
             assert signature.verify(body, [signed], demo_account.secrets) is signature.Outcome.GOOD
-            assert (await Partner(gateway, None).knock("u", "10.0.0.1"))[0] == User("demo", HA1)
+            assert await Partner(gateway, None).user("u") == User("demo", HA1)
             assert await Partner(gateway, None).nonce_key() == nonces
             assert await Calls(gateway, None).caller(demo_account, CALLER) == salted
             # What one writes meanwhile, the other has to read.
@@ -241,7 +241,7 @@ async def test_keys_change_while_two_gateways_serve(store_url: str) -> None:
 
     async def reads(*store_keys: str) -> None:
         async with opened(store_url, *store_keys) as gateway:
-            assert (await Partner(gateway, None).knock("fresh", "10.0.0.1"))[0] == User("demo", HA1)
+            assert await Partner(gateway, None).user("fresh") == User("demo", HA1)
             await Calls(gateway, None).caller(await account(gateway, "tiny"), CALLER)
 
     steps = [(OLD,), (OLD, NEW), (NEW, OLD)]
@@ -311,7 +311,7 @@ async def test_rotating_overwrites_nothing_that_changes_meanwhile(
     async with opened(store_url, NEW) as store:
         assert (await account(store)).secrets == (b"changed",)
         assert (await account(store)).version == 2
-        assert (await Partner(store, None).knock("u", "10.0.0.1"))[0] == User("demo", {"MD5": "cc" * 16})
+        assert await Partner(store, None).user("u") == User("demo", {"MD5": "cc" * 16})
 
 
 async def test_a_rotation_that_was_interrupted_is_run_again(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

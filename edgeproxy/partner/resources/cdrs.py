@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 
 from edgeproxy.accounts.account import Account
+from edgeproxy.http.endpoint import Refusal
 from edgeproxy.partner.render import Tree
 from edgeproxy.partner.resources.fields import CustNr, End, Flag, Id, Moment, Paged
 from edgeproxy.partner.resources.operation import Operation
 from edgeproxy.partner.resources.records import show
-from edgeproxy.partner.resources.refusals import Refusal
 from edgeproxy.store import visits
 from edgeproxy.store.partner import Partner, Record
 

@@ -7,6 +7,7 @@ from pydantic import StringConstraints
 
 from edgeproxy.accounts.account import Account
 from edgeproxy.errors import RefusedError
+from edgeproxy.http.endpoint import Refusal
 from edgeproxy.partner.render import Tree
 from edgeproxy.partner.resources.fields import (
     CustNr,
@@ -23,7 +24,7 @@ from edgeproxy.partner.resources.fields import (
 )
 from edgeproxy.partner.resources.operation import Operation
 from edgeproxy.partner.resources.records import show
-from edgeproxy.partner.resources.refusals import Refusal, refuse, refuse_undefined
+from edgeproxy.partner.resources.refusals import refuse, refuse_undefined
 from edgeproxy.store.partner import Filters, Partner, Record
 
 ADDRESS = ("address_street", "address_zip", "address_city", "address_state", "address_country")

@@ -8,12 +8,13 @@ from pydantic import AfterValidator, Field
 
 from edgeproxy.accounts.account import Account
 from edgeproxy.errors import RefusedError
+from edgeproxy.http.endpoint import Refusal
 from edgeproxy.partner.render import Tree
 from edgeproxy.partner.resources.customers import CustomerId
 from edgeproxy.partner.resources.fields import Id, Name
 from edgeproxy.partner.resources.operation import Operation
 from edgeproxy.partner.resources.records import READ_MOST, show
-from edgeproxy.partner.resources.refusals import Refusal, refuse
+from edgeproxy.partner.resources.refusals import refuse
 from edgeproxy.store.partner import Partner, Record
 
 SOUND_MOST = 1024 * 1024  # bytes of a greeting, decoded

@@ -1,10 +1,10 @@
 """Recordings of calls: none are made, and clients that look for them are answered."""
 
 from edgeproxy.accounts.account import Account
+from edgeproxy.http.endpoint import Refusal
 from edgeproxy.partner.render import Tree
 from edgeproxy.partner.resources.fields import CustNr, End, Id, Moment, Paged
 from edgeproxy.partner.resources.operation import Operation
-from edgeproxy.partner.resources.refusals import Refusal
 from edgeproxy.store.partner import Partner
 
 RECORDING = ("recording_id", "customer_id", "source_id", "cdr_id", "timestamp", "expired", "sounddata")

@@ -4,17 +4,8 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from edgeproxy.errors import RefusedError
+from edgeproxy.http.endpoint import Refusal
 from edgeproxy.partner.resources.fields import CustomFields
-
-
-class Refusal(Exception):
-    """A request that is answered with an error: its HTTP status, and what is wrong, line by line."""
-
-    def __init__(self, status: int, *errors: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(status, errors)
-        self.status = status
-        self.errors = errors
-        self.headers = headers or {}
 
 
 def refuse(refused: RefusedError, what: str) -> NoReturn:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from edgeproxy.accounts.account import Account
 from edgeproxy.errors import RefusedError
+from edgeproxy.http.endpoint import Refusal
 from edgeproxy.partner.render import Tree
 from edgeproxy.partner.resources.fields import (
     Class,
@@ -25,7 +26,7 @@ from edgeproxy.partner.resources.fields import (
 )
 from edgeproxy.partner.resources.operation import Operation
 from edgeproxy.partner.resources.records import READ_MOST, show
-from edgeproxy.partner.resources.refusals import Refusal, refuse, refuse_undefined
+from edgeproxy.partner.resources.refusals import refuse, refuse_undefined
 from edgeproxy.store.partner import Filters, Partner, Record, Status
 
 SOURCE = ("source_id", "name", "email", "smsnumber", "media", "customer_id", "phonenr", "destnr", "timestamp",
