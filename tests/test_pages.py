@@ -25,7 +25,7 @@ ROOMS = {
 }
 APIS = [room for room in ROOMS.values() if room]
 METHODS = ("get", "post", "put", "delete")
-SAYS_WHY = re.compile(r"(Refusal|(?<!Type)(?<!Reset)Error|Fault|Violation)$")  # whose texts clients read
+SAYS_WHY = re.compile(r"(Refusal|(?<!Type)(?<!Reset)Error|Faults?|Violation)$")  # whose texts clients read
 TELLS = ("_why", "refuse")  # functions whose texts clients read
 
 Tree = dict[str, Any]
