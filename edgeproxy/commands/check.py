@@ -9,7 +9,8 @@ import click
 from edgeproxy.commands import account_file_of, audited, clock, fail, load_settings, run, store_of
 from edgeproxy.errors import SealError
 from edgeproxy.settings import Settings
-from edgeproxy.store import ServerFacts, keys, leftovers, rotation
+from edgeproxy.store import keys, leftovers, rotation
+from edgeproxy.store.facts import ServerFacts, facts_of
 from edgeproxy.store.functions import Functions
 from edgeproxy.store.rotation import Tally
 from edgeproxy.store.sealing import Standing
@@ -95,7 +96,7 @@ def _check_file(file: Path) -> None:
 
 async def _facts(settings: Settings) -> tuple[list[ServerFacts], Tally]:
     async with store_of(settings) as store:
-        return await store.facts(), await rotation.survey(store)
+        return await facts_of(store.servers), await rotation.survey(store)
 
 
 async def _look_for_leftovers(settings: Settings, *, repair: bool) -> int:

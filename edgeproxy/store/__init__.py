@@ -4,51 +4,27 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-import orjson
 import redis.asyncio
-from cachetools import LRUCache, TTLCache
 from redis.exceptions import MovedError, RedisError, ResponseError
 
-from edgeproxy.accounts.account import ACCOUNT_NAME, Account
-from edgeproxy.errors import Fault, Kind, SealError, StoreError
-from edgeproxy.store import keys
+from edgeproxy.errors import StoreError
+from edgeproxy.store.accounts import Accounts
 from edgeproxy.store.batching import Ask, Batcher, Resolution
 from edgeproxy.store.faults import fault_of
-from edgeproxy.store.lua_libraries import libraries
+from edgeproxy.store.lua_libraries import load_libraries
 from edgeproxy.store.sealing import Seal
-from edgeproxy.store.server import Server, end
+from edgeproxy.store.server import Server, time_ms
 from edgeproxy.store.servers import connect
 
-__all__ = ["Ask", "Resolution", "ServerFacts", "Store", "StoreError", "store_time"]
-
-OLDEST_REDIS = (7, 0)
+__all__ = ["Ask", "Resolution", "Store", "StoreError", "store_time"]
 
 _log = logging.getLogger(__name__)
-_ACCOUNTS_MOST = 10_000  # accounts that a worker remembers
-_UNKNOWN_S = 2  # how long a worker remembers that there is no such account
-_READ_S = 0.25  # for an account; those who ask for it wait as long as their own budget lasts
 _TELL_AGAIN_S = 60.0  # between log lines of failed calls
-_RETRY_S = 0.5  # between attempts to follow configuration changes
 _REPLICAS_MS = 30  # that a visitor's lease may take to reach its replicas
-
-
-@dataclass(frozen=True, slots=True)
-class ServerFacts:
-    """What `edgeproxy check` tells of a server of the store."""
-
-    place: str  # of a cluster's
-    product: str  # and version
-    durable: bool  # it keeps an append-only file
-    eviction: str  # its `maxmemory-policy`: `noeviction`, or how it forgets keys
-    replicas: int  # that follow it, and are up with it
-    functions: dict[str, bool]  # library → whether it is loaded
-    others: tuple[str, ...]  # libraries of other releases
-    ahead_ms: float  # its clock less this host's
 
 
 def store_time() -> int:
@@ -67,8 +43,10 @@ class Store:
     `lease_replicas` must have what a visitor's request wrote before it is answered. `on_batch` is told each batch's
     size and what it did (`granted`, `renewed`, `recycled`, `original`, `shared`, `source`), `on_up` whether the store
     began or ceased to answer, `on_back` of an account at whose request the store's clock had gone back, by how many ms,
-    `on_fault` why a call failed (see `metrics.STORE_FAULTS`). `seal` seals and opens the
-    secrets in it; without one they are plain. Use as an async context manager, or call `open` and `close`.
+    `on_fault` why a call failed (see `metrics.STORE_FAULTS`). `seal` seals and opens the secrets in it; without one
+    they are plain. Use as an async context manager, or call `open` and `close`.
+
+    `account`, `known_account` and `forget` are those of its `Accounts`, `resolve` is its `Batcher`'s.
 
     Raises:
         ValueError: the URL is none (see `StoreURL.parse`).
@@ -94,11 +72,8 @@ class Store:
         self._on_fault = on_fault
         self._url = url
         self.servers = connect(url, on_up=on_up, on_fault=on_fault)
-        self._accounts: LRUCache[str, Account] = LRUCache(_ACCOUNTS_MOST)
-        self._unknown: TTLCache[str, bool] = TTLCache(_ACCOUNTS_MOST, _UNKNOWN_S)
-        self._changes = 0  # how often an account was forgotten
-        self._reading: dict[str, asyncio.Task[Account | None]] = {}
-        self._follower: asyncio.Task[None] | None = None
+        self._accounts = Accounts(self.servers, self.seal, lambda name: self._batcher.forget(name))
+        self.known_account, self.account, self.forget = self._accounts.known, self._accounts.get, self._accounts.forget
         self._refusal_told = -_TELL_AGAIN_S  # when a call that alone failed was last logged
 
     async def open(self) -> None:
@@ -114,13 +89,12 @@ class Store:
             on_back=self._on_back,
         )
         self.resolve = self._batcher.resolve
-        self._follower = asyncio.create_task(self._follow())
+        self._accounts.open()
 
     async def close(self) -> None:
         """Finish what is under way and close every connection."""
         await self._batcher.close()
-        if self._follower is not None:
-            await end(self._follower)
+        await self._accounts.close()
         await self.servers.close()
 
     async def __aenter__(self) -> Self:
@@ -195,107 +169,6 @@ class Store:
                 _log.error("a call of the store failed: %s", refusals[0])
         return replies
 
-    # Accounts -----------------------------------------------------------------------------------------------------
-
-    def known_account(self, name: str) -> Account | None:
-        """The account, if this worker remembers it."""
-        return self._accounts.get(name)
-
-    async def account(self, name: str, deadline: float) -> Account | None:
-        """The account as the store has it, or None where there is none; many callers at once cost one call.
-
-        `deadline` is by `time.monotonic`.
-
-        Raises:
-            Fault: `STORE_UNAVAILABLE`, also where the store holds no account at all: it has lost its data; and where
-                the account's secrets cannot be opened, so that nobody takes it for a bad signature.
-        """
-        if name in self._unknown or not ACCOUNT_NAME.fullmatch(name):
-            return None
-        server = self.servers.server(keys.account(name))
-        if server.silent:
-            raise Fault(Kind.STORE_UNAVAILABLE)
-        started = time.monotonic()
-        reading = self._reading.get(name)
-        if reading is None:
-            reading = self._reading[name] = asyncio.create_task(self._read_account(name))
-            reading.add_done_callback(lambda done: self._account_was_read(name, done))
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await asyncio.shield(reading)
-        except (RedisError, OSError) as error:  # a TimeoutError is an OSError
-            server.failed(started, error)
-            raise Fault(Kind.STORE_UNAVAILABLE) from None
-        except SealError as error:
-            self.seal.tell(error)
-            raise Fault(Kind.STORE_UNAVAILABLE) from None
-
-    def _account_was_read(self, name: str, reading: "asyncio.Task[Account | None]") -> None:
-        del self._reading[name]
-        if not reading.cancelled():
-            reading.exception()  # those who still waited have it; nobody may be left to
-
-    async def _read_account(self, name: str) -> Account | None:
-        async with asyncio.timeout(_READ_S):
-            return await self._fetch_account(name)
-
-    async def _fetch_account(self, name: str) -> Account | None:
-        changes = self._changes
-        read = ("HMGET", keys.account(name), "version", "config")
-        version, config = await self._read(read)
-        if version is None:
-            if not await self._read(("EXISTS", keys.ACCOUNTS)):
-                raise ResponseError("EMPTY it holds no accounts")
-            version, config = await self._read(read)  # it may have been loaded just then
-        if version is None:
-            if changes == self._changes:
-                self._unknown[name] = True
-            return None
-        opened = self.seal.open_config(name, orjson.loads(config or b"null"))
-        account = self._accounts[name] = Account.from_config(name, int(version), opened)
-        return account
-
-    async def _read(self, command: tuple[Any, ...]) -> Any:
-        """The reply to a command that reads the key which it names first."""
-        (reply,) = await self.servers.server(command[1]).call([command])
-        if isinstance(reply, MovedError):
-            (reply,) = await (await self.servers.moved(reply)).call([command])
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
-
-    def forget(self, name: str) -> None:
-        """Drop what is remembered of an account, so that it is read again."""
-        self._changes += 1
-        self._accounts.pop(name, None)
-        self._unknown.pop(name, None)
-        self._batcher.forget(name)
-
-    async def _follow(self) -> None:
-        """Drop accounts as the store tells that they changed; drop all whenever a message may have been missed."""
-        while True:
-            try:
-                async with await self.servers.listener() as client, client.pubsub() as channel:
-                    await channel.subscribe(keys.CHANGED)
-                    self._accounts.clear()
-                    self._unknown.clear()
-                    async for message in channel.listen():
-                        if message["type"] == "message":
-                            self.forget(message["data"])
-            except (RedisError, OSError):
-                await asyncio.sleep(_RETRY_S)
-
-    async def learn_time(self) -> None:
-        """Compare the servers' clocks with ours, so that the first calls have a deadline too.
-
-        Raises:
-            RedisError, OSError: a cluster does not tell its servers.
-        """
-        for server in await self.servers.all():
-            with contextlib.suppress(RedisError, OSError):  # the first call there will tell
-                (time_there,) = await server.call_calmly([("TIME",)])
-                server.is_at(_time_ms(time_there))
-
     # Set-up -------------------------------------------------------------------------------------------------------
 
     async def load_functions(self, *, alone: bool = False) -> None:
@@ -318,38 +191,16 @@ class Store:
         if len(failures) == len(servers):
             raise failures[0]
 
-    async def facts(self) -> list[ServerFacts]:
-        """Look the store over.
+    async def learn_time(self) -> None:
+        """Compare the servers' clocks with ours, so that the first calls have a deadline too.
 
         Raises:
-            RedisError, OSError: it cannot be reached, or it refuses.
+            RedisError, OSError: a cluster does not tell its servers.
         """
-        found = []
         for server in await self.servers.all():
-            began = time.time()
-            time_there, text = await server.call_calmly([("TIME",), ("INFO",)])
-            host_ms = (began + time.time()) / 2 * 1000
-            if isinstance(text, Exception):
-                raise text
-            info = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-            product = info.get("server_name", "redis")
-            functions, others = await _functions_of(server)
-            found.append(
-                ServerFacts(
-                    place=server.name,
-                    product=f"{product} {info.get(f'{product}_version', info['redis_version'])}",
-                    durable=info.get("aof_enabled") == "1",
-                    eviction=info.get("maxmemory_policy", ""),
-                    replicas=sum(
-                        name[:5] == "slave" and name[5:].isdigit() and ",state=online," in value
-                        for name, value in info.items()
-                    ),
-                    functions=functions,
-                    others=others,
-                    ahead_ms=_time_ms(time_there) - host_ms,
-                )
-            )
-        return found
+            with contextlib.suppress(RedisError, OSError):  # the first call there will tell
+                (time_there,) = await server.call_calmly([("TIME",)])
+                server.is_at(time_ms(time_there))
 
     @property
     def clock(self) -> Callable[[], int]:
@@ -359,37 +210,6 @@ class Store:
     def client(self, key: str) -> "redis.asyncio.Redis":
         """A client of the server that holds a key, with patience of 5 s instead of a request's budget."""
         return self.servers.server(key).client
-
-
-async def load_libraries(server: Server, *, alone: bool = False) -> None:
-    """Load our function libraries where the server lacks them; see `Store.load_functions`.
-
-    Raises:
-        StoreError: the server is too old.
-        RedisError, OSError: it cannot be reached, or it refuses.
-    """
-    commands = [("FUNCTION", "LOAD", library.code) for library in libraries()]
-    if alone:
-        commands += [("FUNCTION", "DELETE", name) for name in (await _functions_of(server))[1]]
-    for reply in await server.call_calmly(commands):
-        if isinstance(reply, ResponseError) and "unknown command" in str(reply).lower():
-            raise StoreError(f"the store is too old: Redis {OLDEST_REDIS[0]} or Valkey 8 is needed")
-        if isinstance(reply, Exception) and "already exists" not in str(reply):
-            raise reply
-
-
-async def _functions_of(server: Server) -> tuple[dict[str, bool], tuple[str, ...]]:
-    """Our libraries, and whether the server has them; and those that it has of other releases."""
-    (reply,) = await server.call_calmly([("FUNCTION", "LIST", "LIBRARYNAME", f"{keys.RELEASE}_*")])
-    if isinstance(reply, Exception):
-        raise reply
-    there = {dict(zip(fields[::2], fields[1::2], strict=True))["library_name"] for fields in reply}
-    ours = {library.name: library.name in there for library in libraries()}
-    return ours, tuple(sorted(there - ours.keys()))
-
-
-def _time_ms(reply: Sequence[Any]) -> int:
-    return int(reply[0]) * 1000 + int(reply[1]) // 1000
 
 
 def _is_missing(reply: object) -> bool:

@@ -11,8 +11,8 @@ import orjson
 from redis.exceptions import MovedError, RedisError, ResponseError
 
 from edgeproxy.errors import Fault, Kind, NotDurableError, RefusedError, SealError, StoreError, UncertainError
-from edgeproxy.store import Store, keys, load_libraries
-from edgeproxy.store.lua_libraries import function_name
+from edgeproxy.store import Store, keys
+from edgeproxy.store.lua_libraries import function_name, load_libraries
 from edgeproxy.store.server import ReplyLostError, Server
 
 _log = logging.getLogger(__name__)

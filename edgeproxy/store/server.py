@@ -62,6 +62,11 @@ def ended(task: "asyncio.Task[Any]") -> None:
         task.exception()
 
 
+def time_ms(reply: Sequence[Any]) -> int:
+    """A reply to `TIME` as epoch ms."""
+    return int(reply[0]) * 1000 + int(reply[1]) // 1000
+
+
 class Server:
     """A server that takes writes.
 

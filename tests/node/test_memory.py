@@ -11,10 +11,10 @@ import yaml
 from cachetools import LRUCache
 
 from benchmarks import machine, sizing
-from edgeproxy import store
 from edgeproxy.accounts import display, number
 from edgeproxy.dynamic import handler, wire
 from edgeproxy.http import access, client_ip
+from edgeproxy.store import accounts as store_accounts
 
 WIDE = "\U0001f600"  # a character that takes four bytes
 SAMPLE = 300
@@ -118,7 +118,7 @@ READ: dict[str, tuple[int, Callable[[int], object]]] = {
         access._SHUT_OUT_MOST, lambda i: CACHE.__setitem__(DISTINCT.format(i) + "x", True)
     ),
     "good tokens": (2 * access._GOOD_KEPT, lambda i: CACHE.__setitem__(f"{i:064x}", True)),
-    "names of no account": (store._ACCOUNTS_MOST, lambda i: CACHE.__setitem__(f"{i:064}", True)),
+    "names of no account": (store_accounts._ACCOUNTS_MOST, lambda i: CACHE.__setitem__(f"{i:064}", True)),
 }  # fmt: skip
 TIMED = 200  # bytes that an entry of a TTLCache takes more than one of an LRUCache
 

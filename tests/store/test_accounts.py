@@ -11,6 +11,7 @@ import pytest
 from edgeproxy.accounts import file as account_file
 from edgeproxy.errors import PartlyDoneError, StoreError
 from edgeproxy.store import Store, inventory, keys
+from edgeproxy.store.facts import facts_of
 from edgeproxy.store.lua_libraries import libraries
 from edgeproxy.store.static import Static
 from tests.conftest import DEMO, Desk, far
@@ -264,15 +265,15 @@ async def test_functions_of_another_release_stand_beside_ours(desk: Desk) -> Non
     with desk.servers() as client:
         on_primaries(client, "FUNCTION LOAD", other)
         on_primaries(client, "FUNCTION DELETE", libraries()[0].name)
-    for facts in await desk.store.facts():
+    for facts in await facts_of(desk.store.servers):
         assert facts.functions == {library.name: library is not libraries()[0] for library in libraries()}
         assert facts.others == ("ep1_resolve_0",)
     await desk.store.load_functions()
-    for facts in await desk.store.facts():
+    for facts in await facts_of(desk.store.servers):
         assert (all(facts.functions.values()), facts.others) == (True, ("ep1_resolve_0",))
     async with Store(admin_url(desk.store._url)) as owner:  # of a store that no other release uses
         await owner.load_functions(alone=True)
-    for facts in await desk.store.facts():
+    for facts in await facts_of(desk.store.servers):
         assert (all(facts.functions.values()), facts.others) == (True, ())
 
 

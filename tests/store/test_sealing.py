@@ -403,7 +403,7 @@ async def test_a_gateway_without_the_key_is_unavailable_for_the_account_and_show
         token = orjson.loads(config or "")["secrets"][0]["sealed"]
     caplog.clear()
     async with serving(store_url, store_keys=[OLD], allow_plain_http=True) as edge:
-        edge.gateway._store.seal = Seal([SecretStr(NEW)])
+        edge.gateway._store.seal = edge.gateway._store._accounts._seal = Seal([SecretStr(NEW)])
         for _ in range(20):
             status, answer, _ = await edge.post(web_request())
             assert (status, answer["error"]) == (500, "Store unavailable")
