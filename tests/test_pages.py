@@ -99,6 +99,35 @@ async def test_each_field_of_requests_and_answers_is_named(edge: Edge, room: str
     assert [name for name in sorted(found) if not names(page, name)] == []
 
 
+def bounds(tree: Tree, part: Any, seen: set[str]) -> Iterator[int]:
+    """How long texts and lists may be, and how large numbers, that clients send below a part of the document."""
+    if isinstance(part, list):
+        for item in part:
+            yield from bounds(tree, item, seen)
+    elif isinstance(part, dict) and "$ref" in part:
+        if part["$ref"] not in seen:
+            seen.add(part["$ref"])
+            _, _, kind, name = part["$ref"].split("/")
+            yield from bounds(tree, tree["components"][kind][name], seen)
+    elif isinstance(part, dict):
+        yield from (value for name, value in part.items() if name in ("maxLength", "maxItems", "maxProperties"))
+        yield from bounds(tree, [*part.values()], seen)
+
+
+@pytest.mark.parametrize("room", APIS)
+async def test_each_bound_of_what_is_sent_is_told(edge: Edge, room: str) -> None:
+    page, tree = page_of(room), await document(edge)
+    seen: set[str] = set()
+    sent = [
+        part
+        for _, _, operation in operations(tree, room)
+        for part in (operation.get("parameters", []), operation.get("requestBody", {}))
+    ]
+    found = set(bounds(tree, sent, seen))
+    assert found
+    assert [most for most in sorted(found) if not re.search(rf"(?<![\d,]){most:,}(?![\d,])", page)] == []
+
+
 @pytest.mark.parametrize("room", APIS)
 async def test_each_status_is_told(edge: Edge, room: str) -> None:
     page, tree = page_of(room), await document(edge)
