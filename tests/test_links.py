@@ -20,6 +20,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 # What a page names: folders, files with their folders, and source and pages wherever they are.
 FILE = re.compile(rf"`((?:[\w.-]+/)+(?:[\w.-]+\.(?:{'|'.join(KINDS)}))?|[\w.-]+\.(?:py|lua|md))(?:::\w+)?`")
+TESTS = re.compile(r"(?<![\w/])(tests/[\w/]+\.py)(?: -k ['\"]?(\w+))?")  # in a command that a page tells
 PAGE = re.compile(r"(?<![\w./\"-])((?:\.\./)*(?:[\w.-]+/)*[A-Z]+\.md)`?((?:(?:,| and)? \*[^*\n]+\*)*)")  # in code
 BETWEEN_WORDS = re.compile(r"\s*(?:#|--)?\s+")  # also where a comment goes on in the next line
 
@@ -76,6 +77,17 @@ def files_that_are_not(page: Path) -> list[str]:
     ]
 
 
+def unknown_tests(page: Path) -> list[str]:
+    """The tests that commands of a page name, by their file or a word of their names, and that are nowhere."""
+    found = []
+    for file, word in TESTS.findall(page.read_text()):
+        if not (ROOT / file).exists():
+            found.append(file)
+        elif word not in (ROOT / file).read_text():
+            found.append(f"{file} -k {word}")
+    return found
+
+
 def pages_that_are_not(code: Path) -> list[str]:
     """The pages that code names, and their headings, that are not there."""
     found = []
@@ -98,6 +110,11 @@ def test_whatever_file_a_page_names_is_there(page: Path) -> None:
     assert files_that_are_not(page) == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_whatever_test_a_page_names_is_there(page: Path) -> None:
+    assert unknown_tests(page) == []
+
+
 @pytest.mark.parametrize("code", CODE, ids=lambda code: str(code.relative_to(ROOT)))
 def test_whatever_page_code_names_is_there(code: Path) -> None:
     assert pages_that_are_not(code) == []
@@ -112,9 +129,14 @@ def test_what_is_not_there_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "# Here\n[e](NONE.md) [f](OTHER.md#no-heading) [g](../) `code.lua` `none/x.py::test_y`\n"
         "```\n[i](NONE.md)\n```\n"
     )
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_x.py").write_text("def test_of_a_fault(): ...\n")
+    with page.open("a") as more:
+        more.write("`T tests/test_x.py -k fault` `T tests/test_x.py -k none` `pytest tests/test_z.py`\n")
     code.write_text("-- OTHER.md, *Twice*, tells it, and PAGE.md, *Here* and\n-- *There*; see NONE.md\n")
     assert wrong_links(page) == ["NONE.md", "OTHER.md#no-heading", "../"]
     assert files_that_are_not(page) == ["none/x.py"]
+    assert unknown_tests(page) == ["tests/test_x.py -k none", "tests/test_z.py"]
     assert pages_that_are_not(code) == ["PAGE.md, There", "NONE.md"]
 
 
