@@ -17,10 +17,12 @@ import pytest
 from edgeproxy.accounts import file as account_file
 from edgeproxy.accounts.account import Account
 from edgeproxy.dynamic import signature
+from edgeproxy.http.room import Room
 from edgeproxy.node.gateway import Gateway
+from edgeproxy.node.rooms import ROOMS
 from edgeproxy.node.supervisor import listen
 from edgeproxy.settings import Settings
-from edgeproxy.store import Ask, Resolution, Store, inventory, keys
+from edgeproxy.store import Ask, Resolution, Store, inventory, keys, store_time
 from edgeproxy.store.embedded import EmbeddedStore
 from edgeproxy.store.sealing import Seal
 from edgeproxy.telemetry.metrics import READY, Board
@@ -219,9 +221,16 @@ class Edge:
 class serving:  # noqa: N801 - used as a function
     """A context in which a gateway serves the demo accounts; settings may be given."""
 
-    def __init__(self, store_url: str, *, clock: Callable[[], int] | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        store_url: str,
+        *,
+        clock: Callable[[], int] = store_time,
+        rooms: tuple[Room, ...] = ROOMS,
+        **settings: Any,
+    ) -> None:
         self._url = store_url
-        self._clock = {"clock": clock} if clock else {}
+        self._clock, self._rooms = clock, rooms
         # A client in the same process slows the gateway down, so only the tests of the budget go by the real one.
         own: dict[str, Any] = {"trusted_proxies": ["127.0.0.0/8"], "drain_s": 0, "budget_ms": 2000}
         self._settings = Settings(**own | settings)
@@ -234,7 +243,7 @@ class serving:  # noqa: N801 - used as a function
         urls = [f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in (edge, manage)]
         board = Board(1)
         board.row(0).started()
-        self._gateway = Gateway(self._settings, self._url, edge, manage, board, 0, **self._clock)
+        self._gateway = Gateway(self._settings, self._url, edge, manage, board, 0, rooms=self._rooms, clock=self._clock)
         self._context = self._gateway.serving()
         await self._context.__aenter__()
         while board.total("state") != READY:

@@ -5,13 +5,14 @@ from typing import Any
 
 import jsonschema_rs
 
-from edgeproxy.node import openapi
+from edgeproxy.node.document import document
+from edgeproxy.node.rooms import ROOMS
 from edgeproxy.partner.resources import OPERATIONS
 
 VERSION = "2.4.9"
 
 
-DOCUMENT = openapi.document(VERSION)
+DOCUMENT = document(ROOMS, VERSION)
 
 
 SCHEMAS = DOCUMENT["components"]["schemas"]

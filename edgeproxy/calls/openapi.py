@@ -15,6 +15,7 @@ from edgeproxy.http.openapi.tree import JSON, MANAGE, RETRY_AFTER, Tree, always,
 from edgeproxy.numbers import openapi as static
 from edgeproxy.store.partner import Status
 
+GROUP = "Calls"
 ABOUT = """\
 For the telephony side: who was shown a number that is called, where the call goes, and its record.
 
@@ -23,6 +24,7 @@ that stand twice. There are no limits but that of bad access tokens, and no poin
 repeated: an event counts once.
 """
 TAGS = {"calls": "Who was shown a number, where calls on it go, and what becomes of calls."}
+SECURITY: Tree = {}  # the access tokens of the static numbers API
 
 _NUMBER_MOST = 256  # characters of a number, as accounts.number has it
 _MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$"
@@ -90,7 +92,7 @@ _SAMPLES = {
 }
 
 
-def paths() -> Tree:
+def paths(_: str) -> Tree:
     """What is asked for a call, and about it."""
     number = {"type": "string", "minLength": 1, "maxLength": _NUMBER_MOST, "examples": ["+493015981151"]}
     examples = ["2026-01-31T23:59:59Z", "1769903999", "1769903999120"]

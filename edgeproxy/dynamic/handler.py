@@ -146,7 +146,10 @@ class Windows:
 
 
 class Handler:
-    """Answers `POST /api`; the rest of the edge port's paths are `app`'s."""
+    """Answers `POST /api`."""
+
+    PATH = "/api"
+    BODY_MOST = wire.BODY_MOST
 
     def __init__(self, store: Store, settings: Settings, counts: Counts) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""The gateway of one worker: its two listeners, its life from start to drain, its health."""
+"""The gateway of one worker: its two listeners, and its life from start to drain."""
 
 import asyncio
 import contextlib
@@ -8,10 +8,9 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
-import orjson
 from aiohttp import hdrs, http_parser, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
@@ -22,26 +21,21 @@ from redis.exceptions import RedisError
 from yarl import URL
 
 from edgeproxy.accounts import number
-from edgeproxy.accounts.account import PoolState
-from edgeproxy.dynamic.answer import Answer
-from edgeproxy.dynamic.handler import Handler
-from edgeproxy.dynamic.wire import BODY_MOST
 from edgeproxy.errors import Fault, StoreError
 from edgeproxy.http.access import Offenders
-from edgeproxy.http.aside import aside
 from edgeproxy.http.connections import Port, TLSListener, places
 from edgeproxy.http.endpoint import Worker
-from edgeproxy.http.openapi import page as docs
+from edgeproxy.http.room import Room
 from edgeproxy.http.target import resource
-from edgeproxy.node import openapi
+from edgeproxy.node.edge import EdgePort
 from edgeproxy.node.rooms import ROOMS
+from edgeproxy.node.service import Service
 from edgeproxy.settings import Settings
 from edgeproxy.store import Store, store_time
 from edgeproxy.store.clock import Clock, Future
-from edgeproxy.store.pools import Pools
 from edgeproxy.store.sealing import Seal
 from edgeproxy.store.server import end
-from edgeproxy.telemetry.metrics import DRAINING, READY, Board, Counts, pools_exposition
+from edgeproxy.telemetry.metrics import DRAINING, READY, Board
 
 _log = logging.getLogger(__name__)
 _http_log = logging.getLogger("edgeproxy.http")
@@ -66,7 +60,8 @@ _GC_THRESHOLDS = (50_000, 50, 100)
 class Gateway:
     """One worker's gateway.
 
-    `edge` and `manage` are listening sockets that it takes over; `clock` is the store functions' time, for tests.
+    `edge` and `manage` are listening sockets that it takes over; `rooms` are the APIs that it serves; `clock` is the
+    store functions' time, for tests.
     """
 
     def __init__(
@@ -79,8 +74,10 @@ class Gateway:
         worker: int,
         *,
         clock: Callable[[], int] = store_time,
+        rooms: tuple[Room, ...] = ROOMS,
     ) -> None:
         self._settings = settings
+        self._rooms = rooms
         self._edge, self._manage = edge, manage
         self._board, self._counts = board, board.row(worker)
         self._store = Store(
@@ -97,9 +94,6 @@ class Gateway:
         self._back: dict[str, int] = {}  # account at whose request the store's clock had gone back → by how many ms
         self._mending: asyncio.Task[None] | None = None
         self._back_told = -_TELL_AGAIN_S
-        self._scraping = asyncio.Lock()
-        self._pools_told: Sequence[PoolState] | None = None
-        self._pools_text = b""
 
     async def run(self, supervisor: int, on_handled: Callable[[], object]) -> None:
         """Serve until SIGTERM, then drain: fail readiness, wait, close the ports, finish what is in flight.
@@ -188,16 +182,16 @@ class Gateway:
 
     @contextlib.asynccontextmanager
     async def _listeners(self) -> AsyncIterator[None]:
-        self._pools = Pools(self._store)
         number.prepare()
-        self._handler = Handler(self._store, self._settings, self._counts)
-        # A request on the edge port goes to its handler without routing; see benchmarks/README.md for what that saves.
-        paths = _Edge(self._handler, self._settings.path_prefix, self._counts, self._draining)
+        offenders = Offenders(self._store, self._settings.bad_logins_per_minute)
+        worker = Worker(self._store, self._settings, self._counts, offenders)
+        self._apis = [room.edge(worker) for room in self._rooms if room.edge is not None]
+        paths = EdgePort(self._apis, self._settings.path_prefix, self._counts, self._draining)
         edge = web.Server(
-            cast("Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]", paths),  # an Answer will do
-            request_factory=_small_request,
+            cast("Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]", paths),  # what is `Prepared` will do
+            request_factory=functools.partial(_small_request, most=max(api.BODY_MOST for api in self._apis)),
         )
-        manage = web.AppRunner(self._manage_app())
+        manage = web.AppRunner(self._manage_app(worker))
         await manage.setup()
         manage_server = cast("web.Server", manage.server)
         manage_server.request_factory = _naming_resources(manage_server.request_factory, self._settings.path_prefix)
@@ -225,114 +219,20 @@ class Gateway:
             manage_listener.close()
             await manage.cleanup()
 
-    def _manage_app(self) -> web.Application:
+    def _manage_app(self, worker: Worker) -> web.Application:
         app = web.Application()
         app.on_response_prepare.append(self._close_while_draining)
-        offenders = Offenders(self._store, self._settings.bad_logins_per_minute)
-        worker = Worker(self._store, self._settings, self._counts, offenders)
-        _documents(self._settings.api_version)  # now: it takes longer than a request may wait for the loop
-        app.add_routes(
-            [
-                web.get("/", self._root),
-                web.get("/healthz", self._healthz),
-                web.get("/readyz", self._readyz),
-                web.get("/metrics", self._metrics),
-                web.get("/openapi.json", self._openapi),
-                web.get("/docs", self._docs),
-            ]
-        )
-        for room in ROOMS:
-            app.add_routes(room(worker).routes())
+        service = Service(self._store, self._board, self._counts, self._rooms, self._settings.api_version)
+        app.add_routes(service.routes())
+        for room in self._rooms:
+            if room.manage is not None:
+                app.add_routes(room.manage(worker).routes())
         return app
 
     async def _close_while_draining(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         if self._draining.is_set():
             response.force_close()
             response.headers[hdrs.CONNECTION] = "close"  # aiohttp has decided on this header before it asks
-
-    async def _root(self, request: web.BaseRequest) -> web.Response:
-        return web.Response(status=302, headers={hdrs.LOCATION: "docs"})  # relative: a proxy may have a path before it
-
-    async def _healthz(self, request: web.BaseRequest) -> web.Response:
-        return _healthz()
-
-    async def _readyz(self, request: web.BaseRequest) -> web.Response:
-        return _readyz(self._counts)
-
-    async def _metrics(self, request: web.BaseRequest) -> web.Response:
-        return web.Response(
-            body=await aside(self._board.exposition) + await self._pools_exposition(),
-            headers={hdrs.CONTENT_TYPE: "text/plain; version=0.0.4; charset=utf-8"},
-        )
-
-    async def _pools_exposition(self) -> bytes:
-        """The metrics of pools, written once for each look at them, however many scrapes there are."""
-        async with self._scraping:
-            pools = await self._pools.look()
-            if pools is not self._pools_told:
-                self._pools_text = await aside(pools_exposition, pools)
-                self._pools_told = pools
-            return self._pools_text
-
-    async def _openapi(self, request: web.BaseRequest) -> web.Response:
-        return web.Response(body=_documents(self._settings.api_version)[0], content_type="application/json")
-
-    async def _docs(self, request: web.BaseRequest) -> web.Response:
-        return web.Response(
-            body=_documents(self._settings.api_version)[1],
-            content_type="text/html",
-            charset="utf-8",
-            headers={"Content-Security-Policy": docs.CONTENT_SECURITY_POLICY},
-        )
-
-
-class _Edge:
-    """The edge port's paths."""
-
-    def __init__(self, handler: Handler, prefix: str, counts: Counts, draining: asyncio.Event) -> None:
-        self._handle = handler.handle
-        self._prefix = prefix
-        self._counts = counts
-        self._draining = draining
-        self._in_flight = 0
-        self._last_answered = asyncio.Event()
-
-    async def idle(self) -> None:
-        """Wait until no request is in flight."""
-        while self._in_flight:
-            self._last_answered.clear()
-            await self._last_answered.wait()
-
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse | Answer:
-        self._in_flight += 1
-        try:
-            path = request.raw_path
-            if path != "/api" and not path.startswith("/api?"):
-                path = resource(path, self._prefix)
-            if (path == "/api" or path.startswith("/api?")) and request.method == hdrs.METH_POST:
-                try:
-                    response: web.StreamResponse | Answer = await self._handle(request)
-                except web.HTTPException as refusal:
-                    refusal.headers[hdrs.CACHE_CONTROL] = "no-store"  # as `Answer` has
-                    raise
-            else:
-                response = self._other(path.partition("?")[0], request.method)
-        finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._last_answered.set()
-        if self._draining.is_set():
-            response.force_close()
-        return response
-
-    def _other(self, path: str, method: str) -> web.Response:
-        if path == "/api":
-            return _plain(405, "405: Method Not Allowed", {hdrs.ALLOW: hdrs.METH_POST})
-        if path in ("/healthz", "/readyz"):
-            if method not in (hdrs.METH_GET, hdrs.METH_HEAD):
-                return _plain(405, "405: Method Not Allowed", {hdrs.ALLOW: "GET, HEAD"})
-            return _healthz() if path == "/healthz" else _readyz(self._counts)
-        return _plain(404, "404: Not Found")
 
 
 def _naming_resources(make: Callable[..., web.BaseRequest], prefix: str) -> Callable[..., web.BaseRequest]:
@@ -354,8 +254,9 @@ def _small_request(
     protocol: RequestHandler,
     writer: AbstractStreamWriter,
     task: "asyncio.Task[None]",
+    most: int,
 ) -> web.BaseRequest:
-    return web.BaseRequest(message, payload, protocol, writer, task, task.get_loop(), client_max_size=BODY_MOST)
+    return web.BaseRequest(message, payload, protocol, writer, task, task.get_loop(), client_max_size=most)
 
 
 def _refuse_connections(listener: socket.socket) -> None:
@@ -368,24 +269,3 @@ def _refuse_connections(listener: socket.socket) -> None:
     """
     with contextlib.suppress(OSError):
         listener.setsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX, _NO_INTERFACE)
-
-
-@functools.cache
-def _documents(version: str) -> tuple[bytes, bytes]:
-    """What the gateway answers: for programs, OpenAPI, and for people, a page."""
-    document = openapi.document(version)
-    return orjson.dumps(document), docs.page(document).encode()
-
-
-def _plain(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(status=status, text=text + "\n", headers=headers)
-
-
-def _healthz() -> web.Response:
-    return _plain(200, "alive")
-
-
-def _readyz(counts: Counts) -> web.Response:
-    if counts.state == READY:
-        return _plain(200, "ready")
-    return _plain(503, "draining" if counts.state == DRAINING else "starting")

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from edgeproxy.http.openapi.tree import JSON, MANAGE, RATE_LIMITS, RETRY_AFTER, Tree, always, closed, like, ref, sample
 from edgeproxy.numbers import handler, wire
 
+GROUP = "Static numbers"
 ABOUT = """\
 For advertising platforms: numbers that an advertisement keeps, how reports show their calls (display options), and
 where the calls go (a redirect scenario).
@@ -145,7 +146,7 @@ _ERRORS = {
 }
 
 
-def paths() -> Tree:
+def paths(_: str) -> Tree:
     """Each method's path."""
     return {handler.PATH + method: {"post": _operation(method)} for method in wire.METHODS}
 

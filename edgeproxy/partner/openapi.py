@@ -15,6 +15,7 @@ from edgeproxy.partner.resources.fields import CustomFields, Fields, Paged
 from edgeproxy.partner.resources.operation import BODY_MOST, SMALL_BODY_MOST, Operation
 from edgeproxy.partner.resources.records import LISTS
 
+GROUP = "Partner REST API"
 ABOUT = f"""\
 For partners' servers: their customers, the static tracking numbers that these have (sources), greetings, and records of
 calls.

@@ -28,8 +28,8 @@ async def storeless(edge: Edge, **options: Any) -> tuple[int, Any, Any]:
 
 
 async def faulty(edge: Edge, **options: Any) -> tuple[int, Any, Any]:
-    handler = edge.gateway._handler
-    handler._memory = None  # type: ignore[assignment]
+    (handler,) = edge.gateway._apis
+    handler._memory = None  # type: ignore[attr-defined]
     return await edge.post(web_request(), **options)
 
 

@@ -12,12 +12,13 @@ import orjson
 import pytest
 
 from edgeproxy.http.openapi.tree import EDGE, MANAGE
-from edgeproxy.node import openapi
+from edgeproxy.node.document import document
+from edgeproxy.node.rooms import ROOMS
 from tests.processes import Running, started
 
 pytestmark = pytest.mark.slow
 
-DOCUMENT = openapi.document("2.4.9")
+DOCUMENT = document(ROOMS, "2.4.9")
 OPERATIONS = {
     operation["operationId"]: operation
     for item in DOCUMENT["paths"].values()

@@ -27,7 +27,8 @@ from edgeproxy.accounts.number import read_number
 from edgeproxy.calls import handler as calls
 from edgeproxy.calls import openapi as calls_api
 from edgeproxy.calls.caller import read_caller
-from edgeproxy.node import openapi
+from edgeproxy.node import document as described
+from edgeproxy.node.rooms import ROOMS
 from edgeproxy.numbers import handler as static
 from edgeproxy.numbers import wire as static_wire
 from edgeproxy.partner import openapi as partner_api
@@ -64,7 +65,7 @@ EXACT_CHECKS = CHECKS[1:]  # of tests that know each status
 
 def document() -> Any:
     """The document with one of the twenty custom fields, which are alike; one is what all resources of `demo` have."""
-    tree = copy.deepcopy(openapi.document(VERSION))
+    tree = copy.deepcopy(described.document(ROOMS, VERSION))
     for schema in tree["components"]["schemas"].values():
         for name in [name for name in schema.get("properties", ()) if re.fullmatch("custom_([2-9]|[0-9]{2})", name)]:
             del schema["properties"][name]

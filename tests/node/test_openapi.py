@@ -5,7 +5,8 @@ import re
 import orjson
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from edgeproxy.node import openapi
+from edgeproxy.node.document import document
+from edgeproxy.node.rooms import ROOMS
 from edgeproxy.numbers import handler as static_handler
 from edgeproxy.numbers import wire
 from tests.openapi import DOCUMENT, PLACES, VERSION
@@ -16,8 +17,8 @@ def test_it_is_valid_openapi_3_1() -> None:
 
 
 def test_it_is_made_once_and_always_the_same() -> None:
-    assert openapi.document(VERSION) is DOCUMENT
-    assert orjson.dumps(openapi.document.__wrapped__(VERSION)) == orjson.dumps(DOCUMENT)
+    assert document(ROOMS, VERSION) is DOCUMENT
+    assert orjson.dumps(document.__wrapped__(ROOMS, VERSION)) == orjson.dumps(DOCUMENT)
 
 
 def test_every_reference_is_used_and_resolves() -> None:
