@@ -9,7 +9,7 @@ import edgeproxy
 
 PACKAGE = Path(edgeproxy.__file__).parent
 TESTS = Path(__file__).parent
-PAGES = [PACKAGE / "README.md", *(PACKAGE / room / "README.md" for room in ("dynamic", "partner", "numbers", "calls"))]
+PAGES = [PACKAGE / room / "README.md" for room in ("http", "dynamic", "partner", "numbers", "calls")]
 HEADING = "| what | bound | beyond | test |"
 TEST = re.compile(r"`([a-z_/]+\.py)::(\w+)`")
 

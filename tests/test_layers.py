@@ -1,31 +1,25 @@
-"""Imports point down only: the rooms of the house and who may know whom."""
+"""Imports point down only: the rooms of the house and who may know whom, as the map in `edgeproxy/README.md` says."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import edgeproxy
+from edgeproxy.node.rooms import ROOMS
 
 PACKAGE = Path(edgeproxy.__file__).parent
-LEVELS = {
-    "edgeproxy": 0,
-    "edgeproxy.errors": 0,
-    "edgeproxy.wording": 0,
-    "edgeproxy.accounts": 1,
-    "edgeproxy.telemetry": 2,
-    "edgeproxy.store": 3,
-    "edgeproxy.settings": 4,  # it names the store's URL, and checks it
-    "edgeproxy.http": 5,
-    "edgeproxy.dynamic": 6,
-    "edgeproxy.partner": 6,
-    "edgeproxy.numbers": 6,
-    "edgeproxy.calls": 7,
-    "edgeproxy.simulate": 8,
-    "edgeproxy.node": 8,
-    "edgeproxy.commands": 9,
-    "edgeproxy.cli": 10,
+MAP = (PACKAGE / "README.md").read_text()
+# The map's tables: `| level | room | …`, `| from | of | why |`.
+LEVELS = {"edgeproxy": 0} | {
+    f"edgeproxy.{room}": int(level)
+    for level, room in re.findall(r"^\| ([0-9]+) \| \[?`(\w+)(?:/|\.py)`", MAP, re.MULTILINE)
+}
+WITHIN_A_LEVEL = {
+    tuple("edgeproxy." + path.replace("/", ".") for path in pair)
+    for pair in re.findall(r"^\| `([\w/]+)\.py` \| `([\w/]+)\.py` \| \S", MAP, re.MULTILINE)
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -54,12 +48,32 @@ def test_every_module_is_in_a_room(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_point_down(path: Path) -> None:
-    room = room_of(name_of(path))
+    module, room = name_of(path), room_of(name_of(path))
     for imported in imports(path):
         if imported.startswith("edgeproxy") and imported != "edgeproxy.__version__":
             target = room_of(imported)
             target = target if target in LEVELS else "edgeproxy"
-            assert target == room or LEVELS[target] < LEVELS[room], f"{room} imports {imported}"
+            allowed = target == room or LEVELS[target] < LEVELS[room] or (module, imported) in WITHIN_A_LEVEL
+            assert allowed, f"{module} imports {imported}"
+
+
+def test_the_map_names_what_is_there_and_no_more() -> None:
+    there = {room_of(name_of(path)) for path in MODULES}
+    assert len(LEVELS) > 10
+    assert LEVELS.keys() == there
+    for module, imported in WITHIN_A_LEVEL:
+        (path,) = [path for path in MODULES if name_of(path) == module]
+        assert imported in imports(path), f"{module} does not import {imported}"
+        assert LEVELS[room_of(module)] == LEVELS[room_of(imported)]
+
+
+def test_every_api_has_the_same_few_files() -> None:
+    apis = {room for room, level in LEVELS.items() if level == LEVELS["edgeproxy.dynamic"]}
+    assert {room.description.__name__.rpartition(".")[0] for room in ROOMS} == apis
+    for room in apis:
+        folder = PACKAGE / room.rpartition(".")[2]
+        for file in ("handler.py", "wire.py", "openapi.py", "README.md"):
+            assert (folder / file).exists(), f"{folder.name}/{file}"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from edgeproxy.http.openapi.tree import Tree
 class Description(Protocol):
     """A room's part of the OpenAPI document: its `openapi.py`."""
 
+    __name__: str
     GROUP: str  # how readers find the room
     ABOUT: str  # in Markdown; may be empty, where the tags say all
     TAGS: dict[str, str]  # of its operations, each with what it is
