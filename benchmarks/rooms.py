@@ -162,14 +162,16 @@ async def _store_rooms(
 def ask(index: int, session: workload.Session) -> Ask:
     """What client `index` asks of the store, as the gateway puts it, for a session's visitor; its id may be ""."""
     tree = orjson.loads(workload.body(Target(), session.visitor, session.id, index))
-    kept = ("userAgent", "requestIpAddress", "parameters", "type", "trackingId", "fullUrl", "fullReferrer")
+    kept = ("type", "trackingId", "fullUrl", "fullReferrer")
     return Ask(
         ip=workload.client_ip(index),
         session_id=session.id,
         visitor=tree["trackingId"],
         bare=False,
         pages=(("+493015981100", 0),),
-        visit=orjson.dumps({name: tree[name] for name in kept}),
+        browser=orjson.dumps(tree["userAgent"]),
+        context=orjson.dumps({name: tree[name] for name in ("requestIpAddress", "parameters")})[1:-1],
+        page=orjson.dumps({name: tree[name] for name in kept}),
     )
 
 

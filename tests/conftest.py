@@ -159,7 +159,6 @@ class Desk:
                 visitor=visitor,
                 bare=bare,
                 pages=tuple((number, pool) for number in pages if number),
-                visit=b"{}",
             ),
             far(),
         )

@@ -166,12 +166,12 @@ def site(store_url: str, target: Target, budget_ms: int) -> dict[str, Any]:
             `fastapi_peer.py` are to be brought in step with `edgeproxy/store/lua/resolve.lua`.
     """
     account = workload.read_account(store_url, target.account)
-    ask = Ask("192.0.2.1", "SESSION", "VISITOR", False, (("+493015981100", 0),), b'{"a":1}')
+    ask = Ask("192.0.2.1", "SESSION", "VISITOR", False, (("+493015981100", 0),), b'"a"', b'"b":1', b'{"c":1}')
     name, function, count, *rest = _command(account, ask)
     names, arguments = rest[:count], rest[count:]
     if (
         name != "FCALL"
-        or arguments[3:] != ["192.0.2.1", 3, ask.visit, 1, "+493015981100", 1]
+        or arguments[3:] != ["192.0.2.1", 3, ask.browser, ask.context, ask.page, 1, "+493015981100", 1]
         or not str(names[-3]).endswith(":SESSION")
         or not str(names[-1]).endswith(":VISITOR")
     ):

@@ -87,11 +87,10 @@ class Peer:
                 shown.append((text, number, pool))
                 row_pages += [number, pool + 1]
         visitor_ip = read_client(page.request_ip)
-        visit = orjson.dumps(
-            {  # in the order that the store reads it by
-                "userAgent": page.user_agent,
-                "requestIpAddress": visitor_ip.kept if visitor_ip else "",
-                "parameters": page.parameters,
+        place = {"requestIpAddress": visitor_ip.kept if visitor_ip else "", "parameters": page.parameters}
+        context = orjson.dumps(place)[1:-1]
+        kept = orjson.dumps(
+            {
                 "type": "app" if page.is_app else "web",
                 "trackingId": page.tracking_id,
                 "fullUrl": page.full_url,
@@ -115,7 +114,7 @@ class Peer:
                 names.append(site["visitor_prefix"] + page.tracking_id)
             raw = await self._redis.execute_command(  # type: ignore[no-untyped-call]
                 "FCALL", site["function"], len(names), *names, 0, site["head"], 0,
-                client.counted, how, visit, len(row_pages) // 2, *row_pages,
+                client.counted, how, orjson.dumps(page.user_agent), context, kept, len(row_pages) // 2, *row_pages,
             )  # fmt: skip
             reply = orjson.loads(raw)
             if "results" not in reply:
@@ -123,9 +122,9 @@ class Peer:
             code, *rest = reply["results"][0]
             if code != 4:
                 break
-            admitted, session_id = rest
+            admitted, session_id = rest  # its places left, and the session
         day_left_s = -(-(reply["day_end"] - reply["now"]) // 1000)
-        left = admitted if admitted is not None else rest[1] if code == 0 else 0
+        left = admitted if admitted is not None else rest[0] if code == 0 else 0
         headers["RateLimit-Policy"] = self._policy
         points_left = max(0, site["points_daily"] - reply["spent"])
         headers["RateLimit"] = f'"ip";r={left};t=1, "points";r={points_left};t={day_left_s}'
@@ -144,7 +143,7 @@ class Peer:
             for (text, on_page, pool), number in zip(shown, rest[2:], strict=True)
             if isinstance(number, str)
         ]
-        return wire.render(replaced, rest[0])
+        return wire.render(replaced, rest[1])
 
 
 class _Server(uvicorn.Server):

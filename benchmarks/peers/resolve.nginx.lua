@@ -218,11 +218,10 @@ return function()
       pages[#pages + 1] = pool
     end
   end
-  -- In the order that the store reads it by.
-  local parameters = next(tree.parameters) and encode(tree.parameters) or "{}"
-  local visit = concat({
-    '{"userAgent":', encode(tree.userAgent), ',"requestIpAddress":', encode(truncated(tree.requestIpAddress)),
-    ',"parameters":', parameters, ',"type":', encode(tree.type), ',"trackingId":', encode(visitor),
+  local browser, parameters = encode(tree.userAgent), next(tree.parameters) and encode(tree.parameters) or "{}"
+  local context = concat({'"requestIpAddress":', encode(truncated(tree.requestIpAddress)), ',"parameters":', parameters})
+  local page = concat({
+    '{"type":', encode(tree.type), ',"trackingId":', encode(visitor),
     ',"fullUrl":', encode(tree.fullUrl), ',"fullReferrer":', encode(tree.fullReferrer), "}",
   })
 
@@ -249,10 +248,12 @@ return function()
     names[count + 3] = 0
     names[count + 4] = ngx.var.remote_addr
     names[count + 5] = how
-    names[count + 6] = visit
-    names[count + 7] = #pages / 2
-    for i = 1, #pages do names[count + 7 + i] = pages[i] end
-    local raw, failure = store:fcall(site["function"], count, unpack(names, 1, count + 7 + #pages))
+    names[count + 6] = browser
+    names[count + 7] = context
+    names[count + 8] = page
+    names[count + 9] = #pages / 2
+    for i = 1, #pages do names[count + 9 + i] = pages[i] end
+    local raw, failure = store:fcall(site["function"], count, unpack(names, 1, count + 9 + #pages))
     if not raw then
       ngx.log(ngx.ERR, failure)
       store:close()
@@ -280,8 +281,8 @@ return function()
     local number = result[3 + i]
     if number then parts[#parts + 1] = fragment(shown[i], number) end
   end
-  local answer = '{"success":true,"numbers":[' .. concat(parts, ",") .. '],"sessionId":"' .. result[2] .. '"}'
-  limits(admitted or result[3], reply)
+  local answer = '{"success":true,"numbers":[' .. concat(parts, ",") .. '],"sessionId":"' .. result[3] .. '"}'
+  limits(admitted or result[2], reply)
   ngx.header["Content-Length"] = #answer
   return ngx.print(answer)
 end

@@ -241,20 +241,22 @@ class Handler:
         if not page.is_app and crawler_mark(page.user_agent, account.crawlers, account.no_crawlers):
             call.bare = "crawler"
             self._counts.add("crawlers")
-        visit = {
-            "userAgent": page.user_agent,
-            "requestIpAddress": visitor.kept if visitor else "",
-            "parameters": page.parameters,
+        kept: dict[str, str | dict[str, str]] = {
             "type": "app" if page.is_app else "web",
             "trackingId": page.tracking_id,
             "fullUrl": page.full_url[: wire.URL_MOST],
             "fullReferrer": page.full_referrer[: wire.URL_MOST],
         }
         if len(page.full_url) > wire.URL_MOST:  # a click's id may stand at its end
-            visit["campaign"] = read_campaign(page.full_url, page.parameters)
+            kept["campaign"] = read_campaign(page.full_url, page.parameters)
         session_id = join or (page.session_id if _is_session_id(page.session_id) else "")
-        kept = orjson.dumps(visit)
-        ask = Ask(limited, session_id, page.tracking_id, call.bare != "", tuple(pages), kept, admitted, join != "")
+        context = b'"requestIpAddress":"%s","parameters":%s' % (
+            visitor.kept.encode() if visitor else b"", orjson.dumps(page.parameters),
+        )  # fmt: skip
+        ask = Ask(
+            limited, session_id, page.tracking_id, call.bare != "", tuple(pages),
+            orjson.dumps(page.user_agent), context, orjson.dumps(kept), admitted, join != "",
+        )  # fmt: skip
         return ask, shown
 
     def _render(self, call: Call, account: Account, ask: Ask, shown: list[str], resolution: Resolution) -> bytes:

@@ -286,7 +286,7 @@ def _arrives(visitor: Visitor) -> int:
 
 
 def _ask(guest: _Guest) -> Ask:
-    return Ask(guest.ip, guest.session_id, guest.name, False, ((_ON_PAGE, 0),), b"{}")
+    return Ask(guest.ip, guest.session_id, guest.name, False, ((_ON_PAGE, 0),))
 
 
 def occupancy(busy: list[tuple[int, int]], from_ms: int, until_ms: int) -> Occupancy:

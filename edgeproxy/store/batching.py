@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from edgeproxy.accounts.account import Account
+from edgeproxy.accounts.account import Account, Pool
 from edgeproxy.errors import Kind
-from edgeproxy.store import keys
+from edgeproxy.store import keys, layout
+from edgeproxy.store.layout import LEFT, SESSION, SHOWN
 from edgeproxy.store.lua_libraries import function_name
 from edgeproxy.store.server import Server, end
 from edgeproxy.store.servers import Servers
@@ -24,8 +25,8 @@ FLIGHTS_MOST = 1  # turns under way to a server, full ones apart; while they are
 _DEADLINE_SLACK_MS = 20  # what the estimate of the store's clock may be wrong by
 _PLAN_LIFE_S = 3600  # how long the list of an account's midnights is used
 
-_WITH_SESSION, _WITH_VISITOR, _BARE, _JOINING = 1, 2, 4, 8  # how a request comes to ep1_resolve: their sum
-_BLOCKED, _SPENT, _NO_POOL, _JOIN = 1, 2, 3, 4  # results of ep1_resolve other than 0, success
+_WITH_SESSION, _WITH_VISITOR, _WITHOUT_TRACE, _JOINING = layout.HOW.values()
+_OK, _BLOCKED, _SPENT, _, _JOIN = layout.CODES.values()
 _RESOLVE, _ADMIT = function_name("ep1_resolve"), function_name("ep1_admit")
 
 
@@ -37,10 +38,13 @@ class Ask(NamedTuple):
     visitor: str  # the partner's trackingId, "" for none
     bare: bool  # a crawler or a dry run: no number is spent, nothing is recorded
     pages: tuple[tuple[str, int], ...]  # numbers on the page (E.164), each with the index of its pool; −1 for no pool
-    visit: bytes  # JSON, kept in the visits stream; the order of its members is that of store/sessions.lua
-    admitted: int = (
-        -1
-    )  # the places left in its client's window, if the limiter let it pass before; −1: it was not asked
+    # The visit, as it is kept:
+    browser: bytes = b'""'  # the user agent, JSON text
+    context: bytes = (
+        b'"requestIpAddress":"","parameters":{}'  # the visitor's network, "" if not known; custom dimensions
+    )
+    page: bytes = b'{"type":"web"}'  # the rest, a JSON object that is not empty
+    admitted: int = -1  # places left in its client's window, if the limiter let it pass before; −1: it was not asked
     joining: bool = False  # `session_id` is that of a `Resolution` to join
 
 
@@ -91,7 +95,7 @@ class _Batch:
         names = list(plan.keys)
         arguments: list[str | bytes | int] = []
         for ask in self.asks:
-            how = _BARE if ask.bare else 0
+            how = _WITHOUT_TRACE if ask.bare else 0
             if ask.session_id:
                 how += _WITH_SESSION
                 names.append(plan.session_prefix + ask.session_id)
@@ -101,7 +105,7 @@ class _Batch:
                 names.append(plan.visitor_prefix + ask.visitor)
             if ask.joining:
                 how += _JOINING
-            arguments += (ask.ip, how, ask.visit, len(ask.pages))
+            arguments += (ask.ip, how, ask.browser, ask.context, ask.page, len(ask.pages))
             for page, pool in ask.pages:
                 arguments += (page, pool + 1)
         return ("FCALL", _RESOLVE, len(names), *names, now_ms, plan.head, deadline_ms, *arguments)
@@ -124,14 +128,15 @@ class _Batch:
             if future.done():
                 continue
             code = result[0]
-            if code == 0:
-                left = result[2] if lefts is None else lefts[i]
+            if code == _OK:
+                left = result[LEFT] if lefts is None else lefts[i]
                 if self.asks[i].joining:
                     left = self.asks[i].admitted
-                resolution = Resolution(None, False, False, result[1], result[3:], left, 0, points_left, day_left_ms)
+                shown = result[SHOWN:]
+                resolution = Resolution(None, False, False, result[SESSION], shown, left, 0, points_left, day_left_ms)
             elif code == _JOIN:
-                left = result[1] if lefts is None else lefts[i]
-                resolution = Resolution(None, join=True, session_id=result[2], window_left=left)
+                left = result[LEFT] if lefts is None else lefts[i]
+                resolution = Resolution(None, join=True, session_id=result[SESSION], window_left=left)
             elif code == _BLOCKED:
                 resolution = Resolution(
                     Kind.BLOCKED_IP, wait_ms=result[1], points_left=points_left, day_left_ms=day_left_ms
@@ -139,7 +144,7 @@ class _Batch:
             else:
                 resolution = Resolution(
                     Kind.BUDGET_EXHAUSTED if code == _SPENT else Kind.NO_POOL,
-                    window_left=result[1] if lefts is None else lefts[i],
+                    window_left=result[LEFT] if lefts is None else lefts[i],
                     points_left=points_left,
                     day_left_ms=day_left_ms,
                 )
@@ -193,8 +198,7 @@ class _Plan:
         self.session_prefix = keys.session_prefix(name)
         self.visitor_prefix = keys.visitor_prefix(name)
         self.per_second = account.per_second
-        self.keys = [keys.account(name), keys.points(name), keys.visits(name)]
-        self.keys += [keys.destinations(name), keys.history(name), keys.overflow(name)]
+        self.keys = [getattr(keys, key)(name) for key in layout.KEYS]
         self.keys += [*(() if limited_before else keys.LIMITER)]
         for pool in account.pools:
             self.keys += keys.pool(name, pool.name)
@@ -211,16 +215,17 @@ class _Plan:
                 "leases_kept": account.leases_kept_ms,
                 "join": account.join,
                 "session_prefix": self.session_prefix,
-                "pools": [
-                    [
-                        pool.name, pool.idle_ttl_ms, pool.max_ttl_ms, pool.cooldown_ms,
-                        pool.overflow, pool.shared_number or False,
-                    ]
-                    for pool in account.pools
-                ],
+                "pools": [_settings(pool) for pool in account.pools],
             }
-        )  # fmt: skip
+        )
         self.head = bytes(memoryview(head))  # a copy: what orjson gives holds the 4 KiB that it was written into
+
+
+def _settings(pool: Pool) -> list[Any]:
+    """A pool's settings as `ep1_resolve` has them."""
+    named = {"name": pool.name, "idle": pool.idle_ttl_ms, "max": pool.max_ttl_ms, "cooldown": pool.cooldown_ms}
+    named |= {"overflow": pool.overflow, "shared": pool.shared_number or False}
+    return [named[name] for name in layout.POOL]
 
 
 def explaining(account: Account, ask: Ask, now_ms: int) -> tuple[Any, ...]:

@@ -9,9 +9,9 @@ from edgeproxy.errors import Kind, StoreError
 from edgeproxy.store import Ask, Store
 from edgeproxy.store.batching import explaining
 from edgeproxy.store.functions import Functions
+from edgeproxy.store.layout import CODES, SESSION, SHOWN
 
-_JOIN = 4  # a result: the visitor has a session, to ask again with
-_REFUSALS = {2: Kind.BUDGET_EXHAUSTED, 3: Kind.NO_POOL}
+_REFUSALS = {CODES["SPENT"]: Kind.BUDGET_EXHAUSTED, CODES["NO_POOL"]: Kind.NO_POOL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +49,13 @@ async def explain(store: Store, account: Account, ask: Ask) -> Decision:
     if reply.get("stale"):
         raise StoreError(f"{account.name} was changed by somebody else meanwhile: ask again")
     result = reply["results"][0]
-    if result[0] == _JOIN:
-        return await explain(store, account, ask._replace(session_id=result[2], joining=True))
-    if result[0]:
-        return Decision(_REFUSALS[result[0]], session_lives=False, joined=False, verdicts=())
+    code = result[0]
+    if code == CODES["JOIN"]:
+        return await explain(store, account, ask._replace(session_id=result[SESSION], joining=True))
+    if code != CODES["OK"]:
+        return Decision(_REFUSALS[code], session_lives=False, joined=False, verdicts=())
     verdicts = []
-    for number, told in zip(result[3:], reply["told"], strict=True):
+    for number, told in zip(result[SHOWN:], reply["told"], strict=True):
         shown, _, index = (number or "").partition("/")
         verdicts.append(Verdict(shown or None, int(index) - 1 if index else None, frozenset(told)))
-    return Decision(None, result[1] == ask.session_id, ask.joining, verdicts)
+    return Decision(None, result[SESSION] == ask.session_id, ask.joining, verdicts)

@@ -13,7 +13,7 @@ from importlib.resources import files
 from redis.exceptions import ResponseError
 
 from edgeproxy.errors import StoreError
-from edgeproxy.store import keys
+from edgeproxy.store import keys, layout
 from edgeproxy.store.server import Server
 
 # Library → the files that it consists of, in this order.
@@ -51,6 +51,8 @@ def libraries() -> tuple[Library, ...]:
 
 def _library(subject: str) -> Library:
     text = "\n".join(files(__package__).joinpath("lua", f"{file}.lua").read_text() for file in _FILES[subject])
+    if subject == "resolve":
+        text = layout.in_lua() + text
     version = hashlib.sha256(text.encode()).hexdigest()[:_HASH_DIGITS]
     functions = {function: f"{function}_{version}" for function in _REGISTERED.findall(text)}
     name = f"{keys.RELEASE}_{subject}_{version}"

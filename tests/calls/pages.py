@@ -44,20 +44,22 @@ async def visit_of(desk: Desk, session: str) -> Visit:
     return visit
 
 
-def page_of(parameters: dict[str, str], *, address: str = "203.0.113.0", agent: str = BROWSER, url: str = "") -> bytes:
-    """A visit's JSON as the gateway writes it."""
-    return orjson.dumps(
-        {
-            "userAgent": agent, "requestIpAddress": address, "parameters": parameters, "type": "web",
-            "trackingId": "me", "fullUrl": url, "fullReferrer": "",
-        }
-    )  # fmt: skip
+def page_of(
+    parameters: dict[str, str], *, address: str = "203.0.113.0", agent: str = BROWSER, url: str = ""
+) -> dict[str, Any]:
+    """A visit as the gateway puts it into an `Ask`."""
+    page = {"type": "web", "trackingId": "me", "fullUrl": url, "fullReferrer": ""}
+    return {
+        "browser": orjson.dumps(agent),
+        "context": orjson.dumps({"requestIpAddress": address, "parameters": parameters})[1:-1],
+        "page": orjson.dumps(page),
+    }
 
 
-async def turn(desk: Desk, session: str, *pages: bytes) -> str:
+async def turn(desk: Desk, session: str, *pages: dict[str, Any]) -> str:
     """Pages of one session, in one batch."""
     account = await desk.account("x")
-    asks = [Ask(desk.fresh_ip(), session, "", False, ((PAGE, 0),), page) for page in pages]
+    asks = [Ask(desk.fresh_ip(), session, "", False, ((PAGE, 0),), **page) for page in pages]
     return (await asyncio.gather(*(desk.store.resolve(account, ask, far()) for ask in asks)))[0].session_id
 
 

@@ -59,7 +59,7 @@ async def test_erasures_at_once_forget_each_visitor_and_leave_every_other_visit_
     account = await desk.account("x")
     visitors = [f"visitor-{i:02}" for i in range(12)]
     asks = [
-        Ask(desk.fresh_ip(), "", name, False, ((SHARED_PAGE, 1),), orjson.dumps({"trackingId": name}))
+        Ask(desk.fresh_ip(), "", name, False, ((SHARED_PAGE, 1),), page=orjson.dumps({"trackingId": name}))
         for name in visitors
     ]
     await asyncio.gather(*(desk.store.resolve(account, ask, far()) for ask in asks))

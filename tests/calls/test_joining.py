@@ -57,7 +57,7 @@ async def test_page_views_at_once_take_one_number(api: Api, view: Views, desk: D
 async def test_page_views_in_one_batch_take_one_number(desk: Desk) -> None:
     await desk.load(MANY)
     account = await desk.account("x")
-    asks = [Ask(desk.fresh_ip(), "", "me", False, ((PAGE, 0),), page_of({})) for _ in range(5)]
+    asks = [Ask(desk.fresh_ip(), "", "me", False, ((PAGE, 0),), **page_of({})) for _ in range(5)]
     found = await asyncio.gather(*(desk.store.resolve(account, ask, far()) for ask in asks))
     assert len({(resolution.session_id, *resolution.numbers) for resolution in found}) == 1
     entries = [orjson.loads(fields["visits"]) for _, fields in await desk.redis.xrange(keys.visits("x"))]
@@ -212,8 +212,8 @@ async def test_who_is_a_crawler_by_the_time_of_the_join_is_shown_what_the_sessio
     """Between the two times that a join asks the store, the account may be loaded with another list of crawlers."""
     session, number = await view()
     account = await desk.account("x")
-    ask = Ask(desk.fresh_ip(), session, "me", True, ((PAGE, 0),), page_of({}), admitted=3, joining=True)
-    beside = Ask(desk.fresh_ip(), "", "another", False, ((PAGE, 0),), page_of({}))
+    ask = Ask(desk.fresh_ip(), session, "me", True, ((PAGE, 0),), **page_of({}), admitted=3, joining=True)
+    beside = Ask(desk.fresh_ip(), "", "another", False, ((PAGE, 0),), **page_of({}))
     joined, other = await asyncio.gather(*(desk.store.resolve(account, asked, far()) for asked in (ask, beside)))
     assert (joined.refused, joined.session_id, list(joined.numbers)) == (None, session, [number])
     assert other.refused is None

@@ -18,7 +18,7 @@ PAGE = "+493015981100"
 
 
 def ask(serial: int) -> Ask:
-    return Ask(f"10.1.{serial >> 8}.{serial & 255}", "", "", False, ((PAGE, 0),), b"{}")
+    return Ask(f"10.1.{serial >> 8}.{serial & 255}", "", "", False, ((PAGE, 0),))
 
 
 async def test_the_requests_of_one_turn_leave_in_one_call(store_url: str) -> None:

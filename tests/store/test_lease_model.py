@@ -215,7 +215,6 @@ class Leases(RuleBasedStateMachine):
                     visitor=visitor,
                     bare=False,
                     pages=tuple((page, INDEX[PAGES[page]]) for page in wanted),
-                    visit=b"{}",
                 )
             )
         await self.ask(name, account, asks)

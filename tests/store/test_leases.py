@@ -300,7 +300,7 @@ accounts:
 
     async def ask(session: str, *pages: str) -> Resolution:
         account = await desk.account("x")
-        visit = Ask(desk.fresh_ip(), session, "me", False, tuple((page, int(page != PAGE)) for page in pages), b"{}")
+        visit = Ask(desk.fresh_ip(), session, "me", False, tuple((page, int(page != PAGE)) for page in pages))
         return await desk.store.resolve(account, visit, far())
 
     await desk.ask("x", OTHER_PAGE, pool=1)  # takes 51
@@ -408,7 +408,8 @@ async def test_what_was_shown_is_recorded(desk: Desk) -> None:
     third = await desk.ask("x", [PAGE, OTHER_PAGE])
     entries = await desk.redis.xrange(keys.visits("x"))
     begun = desk.clock.now - 2000
-    lease = {"first_at": begun, "numbers": {PAGE: ["+493015981151", "lease"]}, "visit": {}}
+    told = {"userAgent": "", "requestIpAddress": "", "parameters": {}, "type": "web"}
+    lease = {"first_at": begun, "numbers": {PAGE: ["+493015981151", "lease"]}, "visit": told}
     assert [visit for _, fields in entries for visit in orjson.loads(fields["visits"])] == [
         {"session": first.session_id, "new": True, **lease},
         {"session": first.session_id, "new": False, **lease},
@@ -417,7 +418,7 @@ async def test_what_was_shown_is_recorded(desk: Desk) -> None:
             "new": True,
             "first_at": desk.clock.now,
             "numbers": {PAGE: ["+493015981199", "shared"], OTHER_PAGE: ["+493015981199", "shared"]},
-            "visit": {},
+            "visit": told,
         },
     ]
 

@@ -43,10 +43,11 @@ function History.of(key, kept)
   }, History)
 end
 
+-- The session's lease of the number begins, at a moment that is given as text.
 function History:begin(number, session, page, at)
   local place = #self.add + 1
   self.add[place] = 0
-  self.add[place + 1] = table.concat({number, moment_text(at), '', session, page}, NUL)
+  self.add[place + 1] = table.concat({number, at, '', session, page}, NUL)
   self.live[number] = place
 end
 

@@ -6,28 +6,22 @@
 -- Everything is read and decided first and written last, so a call that fails has changed nothing, and what a batch
 -- shares (the points counter, the pool's order, the reply) is touched once. Requests are decided in the order they came.
 --
--- KEYS  account, points, visits, destinations, history, overflow, three of the limiter if it is asked here, three a pool
---       (free, leased, granted), then for each request its session if it brings one, its fresh session, and its visitor if
---       it names one
+-- KEYS  those of layout.py's KEYS, three of the limiter if it is asked here, three a pool (free, leased, granted), then for each
+--       request its session if it brings one, its fresh session, and its visitor if it names one
 -- ARGV  [1] now_ms: epoch ms; 0 is the store's own time
 --       [2] account, JSON: version, cost, budget, per_second (false: ep1_admit was asked, on a cluster), days (midnights,
 --           ascending), session_idle, visitor_ttl, visits_kept, leases_kept, join (whether a visitor's requests join the
---           session that holds leases), session_prefix (of its keys), pools:
---           [[name, idle, max, cooldown, overflow, shared_number], …]; times in ms
+--           session that holds leases), session_prefix (of its keys), pools: each as layout.py's POOL; times in ms
 --       [3] deadline_ms: epoch ms; a call that the store comes to later does nothing; 0 is no deadline
---       [4…] for each request: ip, how (see HOW), the visit's JSON (its order: see sessions.lua), how many numbers on page,
---           and for each of them the number and its pool's index (from 1; 0: no pool replaces it, but a source may)
+--       [4…] for each request what layout.py's ASK names, and for each of its numbers on page the number and its pool's index
+--           (from 1; 0: no pool replaces it, but a source may)
 --
 -- Reply, JSON:
 --   {"stale": true}                      the account's version is another one: read it again
 --   {"late": true, "now": ms}            the deadline has passed
---   {"now", "day_end", "spent", "back" (ms that the clock went back since the account's last request), "events", "results": [[0, session id, left in the window, tracking number or false, …]
---                                                     [1, ms until the window has room]
---                                                     [2, left in the window]  the budget is spent
---                                                     [3, left in the window]  the account has no pool, and no source
---                                                     [4, left in the window, session id]  this session may be joined:
---                                                     ask again with it, as its key has to be declared; no point was spent]}
---   a tracking number leased from another pool than the one asked for stands as "number/index of its pool"
+--   {"now", "day_end", "spent", "back" (ms that the clock went back since the account's last request), "events", "results"}
+--   results: of each request one of the codes of layout.py's CODES, and what that lays out after it. A number shown that was
+--   leased from another pool than the one asked for stands as "number/index of its pool"; false: the number on page stays.
 --   events: of leases granted, renewed, recycled, and numbers on page left as they are (original), shown a shared number
 --   or a source's, and of requests that joined a session, those that happened and how often
 --
@@ -37,24 +31,37 @@
 -- What costs time here is mostly what is made (tables, strings, numbers as text) and each command called: so tables that
 -- few calls need are made by those, and what an account's JSON says is read once.
 
-local FIRST_LIMITER = 7  -- of the keys, the first of the limiter's
 local FIRST = 4          -- the first request's place in ARGV
-local FIELDS = 4         -- of a request, before its numbers on page
 local SWEEP = 64         -- ended leases that a batch puts back beyond those it needs
 local SOURCES = 16       -- of one destination that are looked through at once for one that serves,
 local PIECES = 64        -- so many times: those that have ended stay until their account is next asked about sources
 local MOST_ACCOUNTS = 1024  -- of which JSON is kept as it was read
 
-local OK, BLOCKED, SPENT, NO_POOL, JOIN = 0, 1, 2, 3, 4
+-- Places in a window, and ms until there is one, as text: it takes longer to write a number.
+local texts = {}
+local function text_of(number)
+  local text = texts[number]
+  if not text then
+    text = number .. ''
+    texts[number] = text
+  end
+  return text
+end
 
--- How a request comes: 1 with a session, 2 with a visitor, 4 bare (a crawler or dry run: nothing is written), 8 joining (it
--- was told its session by JOIN, and has passed the limiter); their sum.
-local HOW = {
-  ['0'] = {}, ['1'] = {session = true}, ['2'] = {visitor = true}, ['3'] = {session = true, visitor = true},
-  ['4'] = {bare = true}, ['5'] = {session = true, bare = true}, ['6'] = {visitor = true, bare = true},
-  ['7'] = {session = true, visitor = true, bare = true}, ['11'] = {session = true, visitor = true, joining = true},
-  ['15'] = {session = true, visitor = true, bare = true, joining = true},  -- the account took on its crawler meanwhile
-}
+local GOES_ON = '],[' .. OK .. ','
+
+-- How a request comes, by layout.py's HOW, as text. Of one without a trace nothing is written.
+local HOW = {}
+for session = 0, 1 do
+  for visitor = 0, 1 do
+    for bare = 0, 1 do
+      for joining = 0, 1 do
+        local sum = session * WITH_SESSION + visitor * WITH_VISITOR + bare * WITHOUT_TRACE + joining * JOINING
+        HOW[sum .. ''] = {session = session == 1, visitor = visitor == 1, bare = bare == 1, joining = joining == 1}
+      end
+    end
+  end
+end
 
 -- Accounts ----------------------------------------------------------------------------------------------------------
 
@@ -66,10 +73,10 @@ local function account_of(json)
   if account then return account end
   account = cjson.decode(json)
   account.version = tostring(account.version)
-  account.head = FIRST_LIMITER - 1 + (account.per_second and 3 or 0)  -- keys before the pools'
+  account.head = FIRST_LIMITER - 1 + (account.per_second and LIMITER_KEYS or 0)  -- keys before the pools'
   account.session_at = #account.session_prefix + 1  -- where in a session's key its id begins
   account.index = {}  -- pool's name → its index, as text
-  for i, settings in ipairs(account.pools) do account.index[settings[1]] = tostring(i) end
+  for i, settings in ipairs(account.pools) do account.index[settings[POOL_NAME]] = tostring(i) end
   if account_count >= MOST_ACCOUNTS then accounts, account_count = {}, 0 end
   accounts[json], account_count = account, account_count + 1
   return account
@@ -84,8 +91,8 @@ Pool.__index = Pool
 
 function Pool.of(index, settings, at, keys, history)
   return setmetatable({
-    index = index, name = settings[1], idle = settings[2], max = settings[3], cooldown = settings[4],
-    overflow = settings[5], shared = settings[6],
+    index = index, name = settings[POOL_NAME], idle = settings[POOL_IDLE], max = settings[POOL_MAX],
+    cooldown = settings[POOL_COOLDOWN], overflow = settings[POOL_OVERFLOW], shared = settings[POOL_SHARED],
     history = history, free_key = keys[at + 1], leased_key = keys[at + 2], granted_key = keys[at + 3],
     want = 0,        -- numbers that this batch may need
     asked = {},      -- members whose end is to be read
@@ -243,8 +250,8 @@ function Pool:end_lease(member)
   self.lease[member], self.begin[member], self.ends[member] = nil, nil, nil
 end
 
-function Pool:grant(number, session, page, now)
-  self.history:begin(number, session, page, now)
+function Pool:grant(number, session, page, now, moment)
+  self.history:begin(number, session, page, moment)
   local member = member_of(number, session)
   self.taken[number], self.release[number], self.drop[member] = true, nil, nil
   self.ends[member] = now + self.idle
@@ -281,13 +288,12 @@ end
 -- The requests as ARGV and KEYS lay them out, and their client IPs.
 local function requests_of(keys, args, account)
   local requests, ips, count = {}, {}, 0
-  local at, key = FIRST, account.head + 3 * #account.pools
+  local at, key = FIRST, account.head + POOL_KEYS * #account.pools
   while args[at] do
-    local how = HOW[args[at + 1]]
+    local how = HOW[args[at + ASK_HOW]]
     local request = {
-      key = false, fresh_key = false, visitor = false, bare = how.bare, visit = args[at + 2],
-      first = at + FIELDS, last = at + FIELDS - 1 + 2 * args[at + 3],  -- its numbers on page
-      session = false,
+      key = false, fresh_key = false, visitor = false, bare = how.bare, session = false,
+      at = at, last = at + ASK_WIDTH - 1 + 2 * args[at + ASK_COUNT],  -- its values in ARGV
     }
     if how.joining then request.joining = true end  -- few are: eight fields take half the memory of nine
     if how.session then
@@ -301,11 +307,13 @@ local function requests_of(keys, args, account)
       request.visitor = keys[key]
     end
     count = count + 1
-    requests[count], ips[count] = request, args[at]
+    requests[count], ips[count] = request, args[at + ASK_IP]
     at = request.last + 1
   end
   return requests, ips
 end
+
+local NONE = {}  -- nothing writes to it
 
 local Batch = {}
 Batch.__index = Batch
@@ -314,7 +322,7 @@ function Batch:pool(index)
   local pool = self.pools[index]
   if not pool then
     local account, i = self.account, tonumber(index)
-    pool = Pool.of(i, account.pools[i], account.head + 3 * (i - 1), self.keys, self.history)
+    pool = Pool.of(i, account.pools[i], account.head + POOL_KEYS * (i - 1), self.keys, self.history)
     self.pools[index] = pool
   end
   return pool
@@ -348,7 +356,7 @@ function Batch:allocate(pool, session, page, at, visitor)
     end
   end
   if not number then return false end
-  pool:grant(number, session.id, page, now)
+  pool:grant(number, session.id, page, now, self:moment())
   for other = FIRST_LEASE, #record, LEASE do  -- it may have had the number before, for another number on page
     if record[other + 2] == number then record[other + 1] = '' end
   end
@@ -366,7 +374,7 @@ function Batch:source_of(destination)
     known = false
     local after, past = '[' .. destination .. '\0', '(' .. destination .. '\1'
     for _ = 1, PIECES do
-      local found = redis.call('ZRANGEBYLEX', self.keys[4], after, past, 'LIMIT', 0, SOURCES)
+      local found = redis.call('ZRANGEBYLEX', self.keys[KEY_DESTINATIONS], after, past, 'LIMIT', 0, SOURCES)
       for _, entry in ipairs(found) do
         local number, from, till = entry:match('^[^%z]*%z[^%z]*%z([^%z]*)%z([^%z]*)%z([^%z]*)$')
         if not known and tonumber(from) <= self.now and (till == '' or tonumber(till) > self.now) then
@@ -376,6 +384,7 @@ function Batch:source_of(destination)
       if known or #found < SOURCES then break end
       after = '(' .. found[#found]
     end
+    if self.sources == NONE then self.sources = {} end
     self.sources[destination] = known
   end
   if known then self.source = self.source + 1 end
@@ -412,12 +421,13 @@ function Batch:show(request, session, page, pool, visitor)
   pool:count_overflow(ORIGINAL)
 end
 
--- The sessions that requests without one may join: their visitor's, if somebody like this has it; and who asks. By request.
-function Batch:find_joined(strangers, requests, visitors)
-  local joins, whos = {}, {}
+-- Which sessions requests without one may join: their visitor's, if somebody like this has it; and who asks. By request.
+function Batch:find_joined(strangers)
+  local joins, whos, args = {}, {}, self.args
   for _, i in ipairs(strangers) do
-    local request = requests[i]
-    local had, who = visitors[request.visitor], who_of(request.visit)
+    local request = self.requests[i]
+    local had = self.visitors[request.visitor]
+    local who = who_of(args[request.at + ASK_BROWSER], args[request.at + ASK_CONTEXT])
     if who and not (had and is_several(had, self.now)) then
       whos[i] = who
       local id, leases
@@ -436,7 +446,7 @@ function Batch:find_joined(strangers, requests, visitors)
       end
     end
   end
-  return joins, whos
+  self.joins, self.whos = joins, whos
 end
 
 function Batch:holds_a_lease(join)
@@ -465,201 +475,305 @@ function Batch:lately()
   return events
 end
 
--- With a list `told`, fills it as ep1_explain_resolve tells, and writes nothing.
-local function resolve(keys, args, told)
+-- Reads what all its requests have in common; false, and what to answer, where none is decided.
+function Batch.of(keys, args)
   local now = clock(args[1])
   local account = account_of(args[2])
   local deadline = tonumber(args[3])
-  if deadline > 0 and now > deadline then return '{"late":true,"now":' .. now .. '}' end
-  if redis.call('HGET', keys[1], 'version') ~= account.version then return '{"stale":true}' end
-  local points = Points.read(keys[2], now, account)
-  if not points then return redis.error_reply('CLOCK the store and the gateway are days apart') end
+  if deadline > 0 and now > deadline then return false, '{"late":true,"now":' .. now .. '}' end
+  if redis.call('HGET', keys[KEY_ACCOUNT], 'version') ~= account.version then return false, '{"stale":true}' end
+  local points = Points.read(keys[KEY_POINTS], now, account)
+  if not points then return false, redis.error_reply('CLOCK the store and the gateway are days apart') end
   local requests, ips = requests_of(keys, args, account)
-  local per_second = account.per_second
-  local limiter = per_second and Limiter.read(keys, FIRST_LIMITER, now, ips)
-  local batch = setmetatable({
-    now = now, account = account, keys = keys, history = History.of(keys[5], account.leases_kept),
-    pools = {},  -- index, as text → pool, of those that requests have to do with
-    sources = {},  -- destination → a source's tracking number, or false, of those that requests have to do with
-    granted = 0, renewed = 0, recycled = 0, original = 0, shared = 0, source = 0, joined = 0,
+  return setmetatable({
+    now = now, account = account, keys = keys, args = args, points = points, requests = requests, ips = ips,
+    codes = {}, lefts = {},  -- by request: the first two of each result
+    limiter = account.per_second and Limiter.read(keys, FIRST_LIMITER, now, ips),
+    history = History.of(keys[KEY_HISTORY], account.leases_kept),
+    pools = {},      -- index, as text → pool, of those that requests have to do with
+    looked_up = {},  -- visitors whose records are read
+    visits = {}, v = 0,  -- the stream's entry, JSON in pieces; how many
+    written = {},    -- sessions whose records change
+    visited = {},    -- visitors whose records change: the request, the visitor, the session; one after another
   }, Batch)
+end
 
-  -- Limiter and points: who may go on. `codes` and `lefts` are the first of each result.
-  local codes, lefts, wanted = {}, {}, {}
-  for i, request in ipairs(requests) do
+-- What few batches have to do with: it is set where it is needed.
+Batch.sources = NONE  -- destination → a source's tracking number, or false, of those that requests have to do with
+Batch.joins, Batch.whos = NONE, NONE  -- see find_joined
+Batch.begun = false   -- who → session that this batch began for somebody, where several requests are of one visitor
+for i = 1, #EVENTS do Batch[EVENTS[i]] = 0 end
+
+-- The moment as text.
+function Batch:moment()
+  local moment = self.now_text
+  if not moment then
+    moment = moment_text(self.now)
+    self.now_text = moment
+  end
+  return moment
+end
+
+-- Limiter and points: who may go on.
+function Batch:admit()
+  local account, points, limiter, codes, lefts = self.account, self.points, self.limiter, self.codes, self.lefts
+  local nothing = #account.pools == 0 and redis.call('EXISTS', self.keys[KEY_DESTINATIONS]) == 0
+  for i, request in ipairs(self.requests) do
     local passed, left = true, 0
-    if limiter and not request.joining then passed, left = limiter:take(i, ips[i], per_second) end
-    lefts[i] = left
+    if limiter and not request.joining then passed, left = limiter:take(i, self.ips[i], account.per_second) end
+    lefts[i] = text_of(left)
     if not passed then
       codes[i] = BLOCKED
     elseif not points:cover() then
       codes[i] = SPENT
-    elseif #account.pools == 0 and redis.call('EXISTS', keys[4]) == 0 then
+    elseif nothing then
       codes[i] = NO_POOL
     else
       points:spend()
       codes[i] = OK
-      if request.key then wanted[#wanted + 1] = request.key end
     end
   end
+end
 
-  -- Sessions: those that live, with the ends of their leases; and what visitors had before who lack a lease.
+-- Reads the sessions that live, with the ends of their leases, and what visitors had before who lack a lease.
+function Batch:load()
+  local account, args, codes, now, wanted = self.account, self.args, self.codes, self.now, {}
+  for i, request in ipairs(self.requests) do
+    if request.key and codes[i] == OK then wanted[#wanted + 1] = request.key end
+  end
   local records = load_records(wanted)
-  local latest = points.back and math.huge or now + 2 * account.session_idle + DAY  -- later ends are a wrong clock's
-  local sessions, returning, looked_up, strangers = {}, {}, {}, {}
-  for i, request in ipairs(requests) do
+  local latest = self.points.back and math.huge or now + 2 * account.session_idle + DAY  -- later ends are a wrong clock's
+  local sessions, returning, looked_up, strangers = {}, {}, self.looked_up, nil
+  for i, request in ipairs(self.requests) do
     if codes[i] == OK then
       local key = request.key
       local session = sessions[key]
       local record = not session and records[key]
-      if record and record[1] > now and record[1] <= latest then
+      if record and record[END] > now and record[END] <= latest then
         session = {id = key:sub(account.session_at), key = key, record = read_session(record), granted = false}
         sessions[key] = session
       end
       request.session = session
       local leased = true
-      for at = request.first, request.last, 2 do
+      for at = request.at + ASK_WIDTH, request.last, 2 do
         if args[at + 1] ~= '0' then
-          local pool = batch:pool(args[at + 1])
+          local pool = self:pool(args[at + 1])
           pool.want = pool.want + 1
           local place = session and place_of(session.record, args[at], FIRST_LEASE, LEASE)
-          local holder = place and batch:holder(session.record[place + 1])
+          local holder = place and self:holder(session.record[place + 1])
           if holder then holder.asked[#holder.asked + 1] = member_of(session.record[place + 2], session.id) end
           leased = leased and holder
         end
       end
-      if request.visitor and not (session and leased) then
-        returning[#returning + 1] = request.visitor
-        looked_up[request.visitor] = true
-        if not session and not request.bare then strangers[#strangers + 1] = i end
+      local visitor = request.visitor
+      if visitor and not (session and leased) then
+        if looked_up[visitor] then
+          self.begun = self.begun or {}
+        else
+          returning[#returning + 1] = visitor
+          looked_up[visitor] = true
+        end
+        if not session and not request.bare and account.join then
+          strangers = strangers or {}
+          strangers[#strangers + 1] = i
+        end
       end
     end
   end
-  local visitors = load_records(returning)
-  local joins, whos = batch:find_joined(account.join and strangers or {}, requests, visitors)
-  for _, pool in pairs(batch.pools) do pool:read_ends() end
-  for i, join in pairs(joins) do
-    if batch:holds_a_lease(join) then
-      codes[i] = JOIN
-      points:spare()
+  self.visitors = load_records(returning)
+  if strangers then self:find_joined(strangers) end
+  for _, pool in pairs(self.pools) do pool:read_ends() end
+end
+
+-- Requests whose visitor's session lives are to be asked again, with it.
+function Batch:join()
+  for i, join in pairs(self.joins) do
+    if self:holds_a_lease(join) then
+      self.codes[i] = JOIN
+      self.points:spare()
     end
   end
+end
 
-  -- Leases. `results` and `visits` are JSON in pieces.
-  local results, visits, written, visited, begun = {}, {}, {}, {}, {}
-  local moment = moment_text(now)
-  local r, v = 0, 0
-  for i, request in ipairs(requests) do
+-- The session of a request that may go on, and whether it begins.
+function Batch:session_of(i, request)
+  local session = request.session
+  if session then
+    if request.joining then self.joined = self.joined + 1 end
+    return session, false
+  end
+  local somebody = self.begun and self.whos[i] and request.visitor .. self.whos[i]
+  local begun = somebody and self.begun[somebody]
+  if begun and begun.granted then
+    self.joined = self.joined + 1
+    return begun, false
+  end
+  local key = request.fresh_key
+  session = new_session(key:sub(self.account.session_at), key)
+  if somebody then self.begun[somebody] = session end
+  return session, true
+end
+
+-- Begins the request's visit in the stream's entry.
+function Batch:begin_visit(session, fresh)
+  local visits, v = self.visits, self.v
+  visits[v + 1], visits[v + 2] = '},{"session":"', session.id
+  visits[v + 3] = fresh and '","new":true,"first_at":' or '","new":false,"first_at":'
+  visits[v + 4] = session.record[BEGUN] ~= '' and session.record[BEGUN] or 'null'
+  visits[v + 5] = ',"numbers":{'
+  self.v = v + 5
+end
+
+-- Ends it with what the page tells.
+function Batch:end_visit(request)
+  local visits, v, args, at = self.visits, self.v, self.args, request.at
+  visits[v + 1], visits[v + 2], visits[v + 3] = '},"visit":{"userAgent":', args[at + ASK_BROWSER], ','
+  visits[v + 4], visits[v + 5], visits[v + 6] = args[at + ASK_CONTEXT], ',', args[at + ASK_PAGE]:sub(2)
+  self.v = v + 6
+end
+
+-- What is shown for each number on the request's page, after the others' `results`, which are JSON in pieces; gives how many
+-- pieces there are. `told` is filled as ep1_explain_resolve tells.
+function Batch:show_page(request, session, visitor, results, r, told)
+  local args, visits, bare, first = self.args, self.visits, request.bare, true
+  for at = request.at + ASK_WIDTH, request.last, 2 do
+    local page, index = args[at], args[at + 1]
+    local number, other, how
+    if index == '0' then
+      number, how = self:source_of(page), '","source"]'
+    else
+      number, other, how = self:show(request, session, page, self:pool(index), visitor)
+    end
+    if told then told[#told + 1] = self:lately() end
+    if not number then
+      r = r + 1
+      results[r] = ',false'
+    else
+      results[r + 1], results[r + 2], results[r + 3] = ',"', number, other and '/' .. other .. '"' or '"'
+      r = r + 3
+      if not bare then
+        local v = self.v
+        visits[v + 1], visits[v + 2], visits[v + 3] = first and '"' or ',"', page, '":["'
+        visits[v + 4], visits[v + 5] = number, how or '","lease"]'
+        self.v, first = v + 5, false
+      end
+    end
+  end
+  return r
+end
+
+-- Decides every request; gives the results, JSON.
+function Batch:decide(told)
+  local codes, lefts, args = self.codes, self.lefts, self.args
+  local visitors, written, visited, results, r = self.visitors, self.written, self.visited, {}, 0
+  for i, request in ipairs(self.requests) do
     if codes[i] ~= OK then
       results[r + 1], results[r + 2], results[r + 3], results[r + 4] = '],[', codes[i], ',', lefts[i]
       r = r + 4
       if codes[i] == JOIN then
-        results[r + 1], results[r + 2], results[r + 3] = ',"', joins[i].id, '"'
+        results[r + 1], results[r + 2], results[r + 3] = ',"', self.joins[i].id, '"'
         r = r + 3
       end
     else
-      local session, bare = request.session, request.bare
-      local fresh, somebody = not session, whos[i] and request.visitor .. whos[i]
-      if fresh and somebody and begun[somebody] and begun[somebody].granted then
-        session, fresh = begun[somebody], false
-        batch.joined = batch.joined + 1
-      elseif fresh then
-        local key = request.fresh_key
-        session = new_session(key:sub(account.session_at), key)
-        if somebody then begun[somebody] = session end
-      elseif request.joining then
-        batch.joined = batch.joined + 1
-      end
-      if not bare then turn_page(session.record, request.visit, now, moment) end
-      results[r + 1], results[r + 2], results[r + 3], results[r + 4] = '],[0,"', session.id, '",', lefts[i]
-      r = r + 4
-      if not bare then
-        visits[v + 1], visits[v + 2] = '},{"session":"', session.id
-        visits[v + 3] = fresh and '","new":true,"first_at":' or '","new":false,"first_at":'
-        visits[v + 4] = session.record[BEGUN] ~= '' and session.record[BEGUN] or 'null'
-        visits[v + 5] = ',"numbers":{'
-        v = v + 5
-      end
-      if told then batch.joined = 0 end  -- it is told of numbers
-      local visitor, first = visitors[request.visitor], true
-      for at = request.first, request.last, 2 do
-        local page, index = args[at], args[at + 1]
-        local number, other, how
-        if index == '0' then
-          number, how = batch:source_of(page), '","source"]'
-        else
-          number, other, how = batch:show(request, session, page, batch:pool(index), visitor)
-        end
-        if told then told[#told + 1] = batch:lately() end
-        if not number then
-          r = r + 1
-          results[r] = ',false'
-        else
-          results[r + 1], results[r + 2], results[r + 3] = ',"', number, other and '/' .. other .. '"' or '"'
-          r = r + 3
-          if not bare then
-            visits[v + 1], visits[v + 2], visits[v + 3] = first and '"' or ',"', page, '":["'
-            visits[v + 4], visits[v + 5] = number, how or '","lease"]'
-            v, first = v + 5, false
-          end
-        end
-      end
-      if not bare then
-        visits[v + 1], visits[v + 2] = '},"visit":', request.visit
-        v = v + 2
+      local session, fresh = self:session_of(i, request)
+      if told then self.joined = 0 end  -- it is told of numbers
+      results[r + 1], results[r + 2], results[r + 3], results[r + 4] = GOES_ON, lefts[i], ',"', session.id
+      results[r + 5] = '"'
+      r = r + 5
+      if request.bare then
+        r = self:show_page(request, session, visitors[request.visitor], results, r, told)
+      else
+        local at = request.at
+        turn_page(session.record, args[at + ASK_PAGE], args[at + ASK_CONTEXT], self)
+        self:begin_visit(session, fresh)
+        r = self:show_page(request, session, visitors[request.visitor], results, r, told)
+        self:end_visit(request)
         written[session] = true
         if session.granted and request.visitor then
-          visited[#visited + 1] = {request.visitor, session, request.visit, whos[i]}
+          local last = #visited
+          visited[last + 1], visited[last + 2], visited[last + 3] = i, request.visitor, session
         end
       end
     end
   end
+  if r == 0 then return '[]' end
+  results[1] = results[1]:sub(3)
+  return '[' .. table.concat(results) .. ']]'
+end
 
-  if told then
-    results[1] = results[1]:sub(3)
-    return '{"results":[' .. table.concat(results) .. ']],"told":[' .. table.concat(told, ',') .. ']}'
+-- Reads what remembers visitors of whom that was not needed before: one whose lease had ended was granted it again, and what
+-- the visitor has on other pages stays remembered.
+function Batch:load_visitors()
+  local unread, visited = {}, self.visited
+  for at = 1, #visited, 3 do
+    if not self.looked_up[visited[at + 1]] then unread[#unread + 1] = visited[at + 1] end
   end
+  for name, record in pairs(load_records(unread)) do self.visitors[name] = record end
+end
 
-  -- A lease that had ended was granted again: what its visitor has on other pages stays remembered.
-  local unread = {}
-  for _, pair in ipairs(visited) do
-    if not looked_up[pair[1]] then unread[#unread + 1] = pair[1] end
-  end
-  for name, record in pairs(load_records(unread)) do visitors[name] = record end
-
-  -- Everything is decided: write it.
-  if limiter then limiter:write() end
-  if v > 0 then
-    visits[1], visits[v + 1] = '[{"session":"', '}]'
-    points:add_visits(keys[3], account.visits_kept, table.concat(visits))
+-- Everything is decided: writes it.
+function Batch:write()
+  local account, keys, now, points, visited = self.account, self.keys, self.now, self.points, self.visited
+  if self.limiter then self.limiter:write() end
+  if self.v > 0 then
+    self.visits[1], self.visits[self.v + 1] = '[{"session":"', '}]'
+    points:add_visits(keys[KEY_VISITS], account.visits_kept, table.concat(self.visits))
   end
   points:write()
-  for _, pool in pairs(batch.pools) do
+  for _, pool in pairs(self.pools) do
     pool:write()
-    if pool.overflow_counts then Overflow.add(keys[6], pool.name, pool.overflow_counts, now) end
+    if pool.overflow_counts then Overflow.add(keys[KEY_OVERFLOW], pool.name, pool.overflow_counts, now) end
   end
-  batch.history:write(now)
+  self.history:write(now)
   local life = account.session_idle + math.ceil(account.session_idle / 10)  -- longer than any lease it could hold
-  for session in pairs(written) do
+  for session in pairs(self.written) do
     local record = bound(session.record, FIRST_LEASE, LEASE)
-    record[1] = now + life
+    record[END] = now + life
     local kept = #record < FIRST_LEASE and life or math.max(life, account.leases_kept)
     redis.call('SET', session.key, cmsgpack.pack(record), 'PX', kept)
   end
-  for _, visit in ipairs(visited) do
-    local key, session = visit[1], visit[2]
-    local who = account.join and (visit[4] or who_of(visit[3]))
-    local had = remember(visitors[key] or {}, session, who, now)
-    visitors[key] = had
+  for at = 1, #visited, 3 do
+    local i, key, session = visited[at], visited[at + 1], visited[at + 2]
+    local had = remember(self.visitors[key] or {}, session, account.join and self:who(i), now)
+    self.visitors[key] = had
     redis.call('SET', key, cmsgpack.pack(had), 'PX', account.visitor_ttl)
   end
-  if r > 0 then results[1] = results[1]:sub(3) end
-  return '{"now":' .. now .. ',"day_end":' .. points.day_end .. ',"spent":' .. points.spent
-    .. (points.back and ',"back":' .. points.back or '') .. ',"events":'
-    .. batch:events() .. ',"results":[' .. table.concat(results) .. ']]}'
 end
 
-local function explain(keys, args) return resolve(keys, args, {}) end
+-- Who asks.
+function Batch:who(i)
+  local at = self.requests[i].at
+  return self.whos[i] or who_of(self.args[at + ASK_BROWSER], self.args[at + ASK_CONTEXT])
+end
+
+function Batch:reply(results)
+  local points = self.points
+  return '{"now":' .. self.now .. ',"day_end":' .. points.day_end .. ',"spent":' .. points.spent
+    .. (points.back and ',"back":' .. points.back or '') .. ',"events":' .. self:events() .. ',"results":' .. results .. '}'
+end
+
+local function resolve(keys, args)
+  local batch, answer = Batch.of(keys, args)
+  if not batch then return answer end
+  batch:admit()
+  batch:load()
+  batch:join()
+  local results = batch:decide()
+  batch:load_visitors()
+  batch:write()
+  return batch:reply(results)
+end
+
+local function explain(keys, args)
+  local batch, answer = Batch.of(keys, args)
+  if not batch then return answer end
+  batch:admit()
+  batch:load()
+  batch:join()
+  local told = {}
+  local results = batch:decide(told)
+  return '{"results":' .. results .. ',"told":[' .. table.concat(told, ',') .. ']}'
+end
 
 redis.register_function('ep1_resolve', resolve)
 redis.register_function{function_name = 'ep1_explain_resolve', callback = explain, flags = {'no-writes'}}

@@ -1,41 +1,45 @@
 --
 -- Records of sessions and visitors: what is known of a visit, and of a visitor's last numbers.
 --
--- A session's record is a flat array: its end; its last page (the visit's JSON, less its browser); BEGUN, FIRST, BETWEEN, LAST; then PAGE, POOL,
--- NUMBER, SINCE for each of its leases; one whose number it was then leased in another page's place has an empty POOL. It is kept
--- for as long as the leases' history.
+-- A page's visit comes in three parts (see layout.py): the browser's name, JSON text; its context, which is the network and the
+-- custom dimensions, as members of a JSON object; the rest of the page, a JSON object that is not empty. Strings that are the
+-- same are one in Lua, so contexts are compared at once.
+--
+-- A session's record is a flat array: END, PAGE, BEGUN, CONTEXT, EARLIER, LAST; then the number on page, its pool's name, the
+-- tracking number, and since when, for each of its leases; one whose number it was then leased in another page's place has an
+-- empty pool. It is kept for as long as the leases' history.
+--   END      when the session ends, epoch ms
+--   PAGE     the last page, less its browser and context; '' before there is one
 --   BEGUN    when the first page was, epoch ms, as text; '' if that is not known
---   FIRST    the first page, less its browser and address; '' while it is the last one too; false: not known. It is written
---            once
---   BETWEEN  the custom dimensions of the pages between the two, JSON, or ''
+--   CONTEXT  the last page's
+--   EARLIER  '' while there is one page; then msgpack: the first page, as PAGE, or false if it is not known; its context, or
+--            false while those of all pages are the same; the custom dimensions of the pages between the two, JSON, or ''; ''
+--            while all pages came from one network, else since when (as BEGUN), and marks of the networks that pages lately came
+--            from, or MANY
 --   LAST     when the last page was, epoch ms; 0 if that is not known
--- These four stand where the release before has a lease: it takes them for one of a page that no request shows, and keeps
--- them. Its own records, which lack them, are read as if they were not known.
+-- From BEGUN on these stand where the release before has a lease: it takes them for one of a page that no request shows, and
+-- keeps them. Its own records, which lack them, are read as if they were not known.
 --
--- In the place of a lease there may be NETWORKS: its mark; the networks that pages lately came from, or MANY; ''; since when.
---
--- A visitor's record has PAGE, POOL, NUMBER, SINCE for each lease, and after each whose it was. Where PAGE is a mark of who
--- somebody is (see who_of), the lease is the last that somebody like that was granted, and SEVERAL says that the visitor's id
--- stands for several people.
+-- A visitor's record has number on page, pool's name, tracking number, and since when for each lease, and after each the session
+-- whose it was. Where the first of these is a mark of who somebody is (see who_of), the lease is the last that somebody like that
+-- was granted; SEVERAL says that the visitor's id stands for several people.
 
-local BEGUN, FIRST, BETWEEN, LAST = 3, 4, 5, 6
+local END, PAGE, BEGUN, CONTEXT, EARLIER, LAST = 1, 2, 3, 4, 5, 6
 local FIRST_LEASE = 7    -- of a session's record
 local LEASE = 4          -- values of a lease: number on page, pool's name, tracking number, since
 local MOST_LEASES = 256  -- that a record remembers
 
 local MOST_DIMENSIONS, MOST_BYTES = 50, 16384  -- of BETWEEN
 
-local NETWORKS, MANY = -1, 'many'
+local MANY = 'many'
 local MOST_NETWORKS, AT_ONCE = 4, 600000  -- of one visitor, within so many ms: at home, at work, on the way, IPv4 and IPv6
+local MOMENT, MARK = 13, 5                -- characters of NETWORKS: of its moment, of a mark
 
 local WHO, SEVERAL = '\0', '\0several'
 local MOST_WHO, WHO_WITHIN = 4, 3600000  -- of one visitor, within so many ms: browsers and networks
 local SEVERAL_KEPT = 86400000  -- ms after which an id may be one person's again
 
--- The visit's JSON is the gateway's own, and so is the order of its members: `userAgent`, `requestIpAddress`, `parameters`, an
--- object of texts, `type`, and others. Quotes within texts are escaped, so these are told apart without reading it.
-local ADDRESS, PARAMETERS, AFTER_PARAMETERS = ',"requestIpAddress":"', ',"parameters":{', '},"type":'
-local NO_AGENT, NO_ADDRESS = '{"userAgent":""', ADDRESS .. '",'
+local NO_BROWSER, NO_NETWORK = '""', '"requestIpAddress":"",'
 
 -- The records of `names` that there are, by name.
 local function load_records(names)
@@ -58,14 +62,13 @@ local function place_of(record, page, first, width)
   end
 end
 
-local KEPT = {[NETWORKS] = true, [SEVERAL] = true}  -- marks that no number of leases pushes out: nobody would be warned any more
-
--- Forgets the oldest of a record's leases, which stand from `first` on, beyond what it may remember.
+-- Forgets the oldest of a record's leases, which stand from `first` on, beyond what it may remember. That an id is several
+-- people's is not pushed out by any number of leases: strangers would be joined again.
 local function bound(record, first, width)
   local count = (#record - first + 1) / width
   if count <= MOST_LEASES then return record end
   local begun = {}
-  for at = first, #record, width do begun[#begun + 1] = {at, KEPT[record[at]] and math.huge or record[at + 3]} end
+  for at = first, #record, width do begun[#begun + 1] = {at, record[at] == SEVERAL and math.huge or record[at + 3]} end
   table.sort(begun, function(a, b)
     if a[2] ~= b[2] then return a[2] < b[2] end
     return a[1] < b[1]
@@ -89,65 +92,69 @@ local PLUS = ('+'):byte()
 local function read_session(record)
   local begun = record[BEGUN]
   if begun and begun:byte() ~= PLUS then return record end
-  local read = {record[1], record[2], '', false, '', 0}
+  local page = record[PAGE]
+  local read = {record[END], page, '', '', cmsgpack.pack({false, false, '', ''}), 0}
+  if page ~= '' then
+    local visit = cjson.decode(page)
+    local dimensions = visit.parameters and next(visit.parameters) and cjson.encode(visit.parameters) or '{}'
+    read[CONTEXT] = '"requestIpAddress":"' .. (visit.requestIpAddress or '') .. '","parameters":' .. dimensions
+  end
   for at = 3, #record do read[#read + 1] = record[at] end
   return read
 end
 
 -- Puts the dimensions of a page that is about to be forgotten to those of the pages between the first and the last.
-local function keep_dimensions(record, visit)
-  local between, count = {}, 0
-  if record[BETWEEN] ~= '' then between = cjson.decode(record[BETWEEN]) end
-  for _ in pairs(between) do count = count + 1 end
-  for name, value in pairs(cjson.decode(visit).parameters or {}) do
-    if between[name] == nil then count = count + 1 end
-    if between[name] ~= nil or count <= MOST_DIMENSIONS then between[name] = value end
+local function keep_dimensions(between, context)
+  local kept, count = between ~= '' and cjson.decode(between) or {}, 0
+  for _ in pairs(kept) do count = count + 1 end
+  for name, value in pairs(cjson.decode('{' .. context .. '}').parameters) do
+    if kept[name] == nil then count = count + 1 end
+    if kept[name] ~= nil or count <= MOST_DIMENSIONS then kept[name] = value end
   end
-  local json = count > 0 and cjson.encode(between) or ''
-  if #json <= MOST_BYTES then record[BETWEEN] = json end
+  local json = count > 0 and cjson.encode(kept) or ''
+  return #json <= MOST_BYTES and json or between
 end
 
-local function network_of(page) return page:match('^{"requestIpAddress":"([^"]*)"') or '' end
-local function network_mark(network) return ',' .. redis.sha1hex(network):sub(1, 4) end
+local function network_of(context) return context:match('^"requestIpAddress":"([^"]*)"') end
+local function network_mark(network) return ',' .. redis.sha1hex(network):sub(1, MARK - 1) end
 
--- A page came from another network than the last one.
-local function see_network(record, before, network, now)
-  local at = place_of(record, NETWORKS, FIRST_LEASE, LEASE)
-  if not at then
-    at = #record + 1
-    record[at], record[at + 1], record[at + 2], record[at + 3] = NETWORKS, '', '', 0
-  end
-  local seen = record[at + 1]
-  if seen == MANY then return end
-  if now - record[at + 3] > AT_ONCE then
-    seen, record[at + 3] = before ~= '' and network_mark(before) or '', now
+-- The networks that pages lately came from, where one came from another than the last one did.
+local function see_network(seen, before, network, batch)
+  if seen == MANY then return seen end
+  local since, marks = seen:sub(1, MOMENT), seen:sub(MOMENT + 1)
+  if seen == '' or batch.now - since > AT_ONCE then
+    since, marks = batch:moment(), before ~= '' and network_mark(before) or ''
   end
   local mark = network_mark(network)
-  if not seen:find(mark, 1, true) then seen = seen .. mark end
-  record[at + 1] = #seen > MOST_NETWORKS * #mark and MANY or seen
+  if not marks:find(mark, 1, true) then marks = marks .. mark end
+  return #marks > MOST_NETWORKS * MARK and MANY or since .. marks
 end
 
--- The visit's JSON from the `,` on that stands before a member.
-local function cut(visit, member)
-  local at = visit:find(member, 1, true)
-  return at and '{' .. visit:sub(at + 1) or visit
+-- What is kept of earlier pages, when one in another context comes.
+local function change_context(earlier, before, context, batch)
+  local first, first_context, between, networks = unpack(cmsgpack.unpack(earlier))
+  if first and not first_context then
+    first_context = before
+  elseif before ~= '' then
+    between = keep_dimensions(between, before)
+  end
+  local was, is = network_of(before) or '', network_of(context)
+  if was ~= is and is ~= '' then networks = see_network(networks, was, is, batch) end
+  return cmsgpack.pack({first, first_context, between, networks})
 end
 
--- A visitor's next page, at `now`, which as text is `moment`.
-local function turn_page(record, visit, now, moment)
-  local before, page = record[2], cut(visit, ADDRESS)
-  record[2], record[LAST] = page, now
-  if before == '' then
-    record[BEGUN] = moment
+-- A visitor's next page, in a batch.
+local function turn_page(record, page, context, batch)
+  local last, before = record[PAGE], record[CONTEXT]
+  record[PAGE], record[CONTEXT], record[LAST] = page, context, batch.now
+  if last == '' then
+    record[BEGUN] = batch:moment()
     return
   end
-  local first = record[FIRST]
-  if first == '' then record[FIRST] = cut(before, PARAMETERS) end
-  local ends = page:find(AFTER_PARAMETERS, 1, true)
-  if not ends or before:find(page:sub(1, ends), 1, true) == 1 then return end  -- the network and dimensions are as before
-  if first ~= '' then keep_dimensions(record, before) end
-  local was, is = network_of(before), network_of(page)
-  if is ~= '' and was ~= is then see_network(record, was, is, now) end
+  local earlier = record[EARLIER]
+  if earlier == '' then earlier = cmsgpack.pack({last, false, '', ''}) end
+  if context ~= before then earlier = change_context(earlier, before, context, batch) end
+  record[EARLIER] = earlier
 end
 
 -- What a record tells of the visit, JSON: {"last": the last page, "last_at", "first": the first page or null, "first_at",
@@ -155,25 +162,27 @@ end
 local function told(packed)
   if not packed then return 'null' end
   local record = read_session(cmsgpack.unpack(packed))
-  if record[2] == '' then return 'null' end
-  local first, at = record[FIRST], place_of(record, NETWORKS, FIRST_LEASE, LEASE)
-  if first == '' then first = record[2] end
+  local page, context = record[PAGE], record[CONTEXT]
+  if page == '' then return 'null' end
+  local first, first_context, between, networks = page, false, '', ''
+  if record[EARLIER] ~= '' then first, first_context, between, networks = unpack(cmsgpack.unpack(record[EARLIER])) end
+  local function whole(some_page, some_context)
+    return '{' .. some_context .. (some_context ~= '' and ',' or '') .. some_page:sub(2)
+  end
   return table.concat({
-    '{"last":', record[2], ',"last_at":', record[LAST] > 0 and moment_text(record[LAST]) or 'null',
-    ',"first":', first or 'null', ',"first_at":', record[BEGUN] ~= '' and record[BEGUN] or 'null',
-    ',"between":', record[BETWEEN] ~= '' and record[BETWEEN] or '{}',
-    ',"many_networks":', tostring(at ~= nil and record[at + 1] == MANY), '}',
+    '{"last":', whole(page, context), ',"last_at":', record[LAST] > 0 and moment_text(record[LAST]) or 'null',
+    ',"first":', first and whole(first, first_context or context) or 'null',
+    ',"first_at":', record[BEGUN] ~= '' and record[BEGUN] or 'null',
+    ',"between":', between ~= '' and between or '{}', ',"many_networks":', tostring(networks == MANY), '}',
   })
 end
 
 -- Visitors ----------------------------------------------------------------------------------------------------------
 
 -- A mark of who somebody is, as far as a page tells: the browser and the network. Nil where it does not tell both.
-local function who_of(visit)
-  local ends = visit:find(PARAMETERS, 1, true)
-  local somebody = ends and visit:sub(1, ends)
-  if not somebody or somebody:sub(1, #NO_AGENT) == NO_AGENT or somebody:find(NO_ADDRESS, 1, true) then return nil end
-  return WHO .. redis.sha1hex(somebody):sub(1, 16)
+local function who_of(browser, context)
+  if browser == NO_BROWSER or context:sub(1, #NO_NETWORK) == NO_NETWORK then return nil end
+  return WHO .. redis.sha1hex(browser .. network_of(context)):sub(1, 16)
 end
 
 -- Whether an id of a visitor was lately found to be several people's.
@@ -193,10 +202,10 @@ local function unmarked(had)
   return kept
 end
 
--- Remembers the session's lease that was granted last as that of somebody. An id that too many have at once is several
--- people's.
+-- Remembers the session's lease that was granted last as that of somebody: another's may take its place on the page. An id that
+-- too many have at once is several people's.
 local function remember_who(had, who, session, now)
-  local record, from, count, oldest = session.record, session.granted, 0, nil
+  local count, oldest = 0, nil
   local to = place_of(had, who, 1, LEASE + 1)
   if not to then
     for at = 1, #had, LEASE + 1 do
@@ -219,9 +228,8 @@ local function remember_who(had, who, session, now)
     had[to], had[to + 1], had[to + 2], had[to + 3], had[to + LEASE] = SEVERAL, '', '', now, ''
     return had
   end
-  had[to] = who
-  for i = 1, LEASE - 1 do had[to + i] = record[from + i] end
-  had[to + LEASE] = session.id
+  local record, from = session.record, session.granted
+  had[to], had[to + 1], had[to + 2], had[to + 3], had[to + LEASE] = who, record[from + 1], record[from + 2], now, session.id
   return had
 end
 
@@ -230,11 +238,9 @@ local function remember(had, session, who, now)
   local place, record = {}, session.record
   for at = 1, #had, LEASE + 1 do place[had[at]] = at end
   for from = FIRST_LEASE, #record, LEASE do
-    if record[from] ~= NETWORKS then
-      local to = place[record[from]] or #had + 1
-      for i = 0, LEASE - 1 do had[to + i] = record[from + i] end
-      had[to + LEASE] = session.id
-    end
+    local to = place[record[from]] or #had + 1
+    for i = 0, LEASE - 1 do had[to + i] = record[from + i] end
+    had[to + LEASE] = session.id
   end
   if who then had = remember_who(had, who, session, now) end
   return bound(had, 1, LEASE + 1)
