@@ -37,7 +37,7 @@ from benchmarks.traffic import COOLDOWN_S, IDLE_S, Site, Users, Visitors
 from edgeproxy.dynamic.handler import Memory, Windows
 from edgeproxy.partner import digest
 from edgeproxy.store import Store, keys
-from edgeproxy.store.partner import Partner, User
+from edgeproxy.store import users as partner_users
 from tests.servers import Cluster, ServerProcess, cluster
 
 WORKERS = 2
@@ -765,7 +765,7 @@ async def _load_accounts(store_url: str, these: list[Site], *, user: bool = Fals
                 algorithm: digest.ha1(algorithm, traffic.USER, digest.REALM, traffic.PASSWORD)
                 for algorithm in digest.OFFERED
             }
-            await Partner(store, None).save_user(traffic.USER, User("main", hashes))
+            await partner_users.Users(store).save(traffic.USER, partner_users.User("main", hashes))
 
 
 def show(result: dict[str, Any], console: Console) -> None:

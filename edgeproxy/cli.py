@@ -52,9 +52,9 @@ from edgeproxy.store import erasure, inventory, keys, rotation, sealing
 from edgeproxy.store.calls import Calls
 from edgeproxy.store.embedded import EmbeddedStore, EmbeddedStoreError
 from edgeproxy.store.functions import Functions
-from edgeproxy.store.partner import Partner, User
 from edgeproxy.store.rotation import Tally
 from edgeproxy.store.static import Static
+from edgeproxy.store.users import User, Users
 from edgeproxy.telemetry.logs import log_to_stderr
 
 _PASSWORD_LEAST = 8
@@ -344,21 +344,21 @@ async def _load(settings: Settings, accounts: AccountFile, dry_run: bool) -> lis
 
 async def _users(settings: Settings) -> dict[str, str]:
     async with store_of(settings) as store:
-        return await Partner(store).users()
+        return await Users(store).all()
 
 
 async def _save_user(settings: Settings, name: str, user: User) -> None:
     async with store_of(settings) as store:
         with audited("users.add", account=user.account, record=name, fields=("account", "password")):
             await known_account(store, user.account)
-            await Partner(store).save_user(name, user)
+            await Users(store).save(name, user)
             await Functions(store, settings.durable_replicas).flush(keys.USERS)
 
 
 async def _remove_user(settings: Settings, name: str) -> bool:
     async with store_of(settings) as store:
         with audited("users.remove", record=name) as write:
-            removed = await Partner(store).remove_user(name)
+            removed = await Users(store).remove(name)
             write.refused = not removed
             await Functions(store, settings.durable_replicas).flush(keys.USERS)
         return removed

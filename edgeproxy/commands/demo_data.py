@@ -18,8 +18,9 @@ from edgeproxy.partner import digest
 from edgeproxy.store import Store
 from edgeproxy.store.calls import Calls
 from edgeproxy.store.calls import Record as CallRecord
-from edgeproxy.store.partner import Partner, Record, User
+from edgeproxy.store.partner import Partner, Record
 from edgeproxy.store.static import Parts, Static
+from edgeproxy.store.users import User, Users
 
 USER, PASSWORD = "demo", "demo-password"
 ACCOUNT = "demo"
@@ -51,7 +52,7 @@ async def fill(store: Store) -> None:
     """
     partner, calls = Partner(store, None), Calls(store, None)
     hashes = {algorithm: digest.ha1(algorithm, USER, digest.REALM, PASSWORD) for algorithm in digest.OFFERED}
-    await partner.save_user(USER, User(ACCOUNT, hashes))
+    await Users(store).save(USER, User(ACCOUNT, hashes))
     account = await store.account(ACCOUNT, time.monotonic() + _PATIENCE_S)
     if account is not None:
         await _fill_records(partner, account)

@@ -20,6 +20,7 @@ from edgeproxy.partner.render import Format, Tree, negotiate, render
 from edgeproxy.partner.resources import OPERATIONS
 from edgeproxy.partner.resources.operation import SMALL_BODY_MOST, Operation
 from edgeproxy.store.partner import Partner
+from edgeproxy.store.users import Users
 
 _UPLOADS_AT_ONCE = 2  # bodies with a sound, of an account
 _LARGE = 8 * 1024  # bytes of a body that is read beside the loop
@@ -58,6 +59,7 @@ class PartnerAPI(Endpoint):
         self._settings = worker.settings
         self._offenders = worker.offenders
         self._partner = Partner(worker.store, worker.settings.durable_replicas)
+        self._users = Users(worker.store)
         forwarded = worker.settings.client_ip_header == "forwarded"
         self._proto_header = "forwarded" if forwarded else "x-forwarded-proto"
         self._uploads: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
@@ -167,7 +169,7 @@ class PartnerAPI(Endpoint):
         async with self._offenders.turn(ip):
             account = await self._account_of(call, credentials)
         life_ms = (digest.NONCE_LIFE_S + digest.AHEAD_S) * 1000
-        if not await self._partner.take_nonce(credentials.nonce, int(credentials.count, 16), life_ms):
+        if not await self._users.take_nonce(credentials.nonce, int(credentials.count, 16), life_ms):
             raise _Unauthorized(stale=True)
         call.who = f"user:{credentials.username}"
         return account
@@ -175,7 +177,7 @@ class PartnerAPI(Endpoint):
     async def _account_of(self, call: Call, credentials: digest.Credentials) -> Account:
         """The account of the user who proves to know the password, from one of the account's networks."""
         request, ip = call.request, call.client.counted
-        user = await self._offenders.look(ip, self._partner.user(credentials.username))
+        user = await self._offenders.look(ip, self._users.get(credentials.username))
         password_hash = (user.ha1 if user else _NO_ONE)[credentials.algorithm]
         proved = digest.proves(credentials, password_hash, request.method)
         account = None
@@ -197,7 +199,7 @@ class PartnerAPI(Endpoint):
         nonces, now = self._nonces, time.monotonic()
         strange = nonces is not None and nonce != "" and not nonces.knows(nonce)
         if nonces is None or (strange and now - self._nonces_read > _KEY_AGAIN_S):
-            nonces = self._nonces = digest.Nonces(await self._partner.nonce_key())
+            nonces = self._nonces = digest.Nonces(await self._users.nonce_key())
             self._nonces_read = now
         return nonces
 

@@ -15,6 +15,7 @@ from edgeproxy.partner.resources import OPERATIONS
 from edgeproxy.store import Store, sealing
 from edgeproxy.store.partner import Partner
 from edgeproxy.store.sealing import Seal
+from edgeproxy.store.users import Users
 from tests.conftest import Desk, serving
 from tests.partner.client import Api, authorization, bare, challenge
 from tests.servers import client_of, on_primaries
@@ -124,7 +125,7 @@ async def test_a_user_shut_out_while_a_body_is_held_back_is_refused(api: Api, de
     )
     writer.write(head.encode())
     await asyncio.sleep(1.2)
-    await Partner(desk.store, None).remove_user(demo.USER)
+    await Users(desk.store).remove(demo.USER)
     writer.write(body)
     assert (await reader.readline()).split()[1] == b"401"
     writer.close()
@@ -192,7 +193,7 @@ async def test_every_operation_needs_a_login(api: Api) -> None:
 
 async def test_a_user_is_shut_out_at_once(api: Api, desk: Desk) -> None:
     await api.good("GET", "miscellaneous/ping")
-    await Partner(desk.store, None).remove_user(demo.USER)
+    await Users(desk.store).remove(demo.USER)
     async with api.client.get(api.url("miscellaneous/ping")) as response:
         assert response.status == 401
 

@@ -11,11 +11,10 @@ import pytest
 from edgeproxy.accounts import file as account_file
 from edgeproxy.errors import Fault, NotDurableError, RefusedError, UncertainError
 from edgeproxy.store import Store, connections, functions, inventory, keys
-from edgeproxy.store.access import Failures
 from edgeproxy.store.calls import Calls
 from edgeproxy.store.calls import Record as CallRecord
 from edgeproxy.store.embedded import EmbeddedStore
-from edgeproxy.store.partner import Partner, Record, User
+from edgeproxy.store.partner import Partner, Record
 from tests.conftest import far
 from tests.servers import calls, on_primaries, tells_what_is_on_disk
 from tests.store.office import DAY, Office, accounts
@@ -234,38 +233,7 @@ async def test_call_records_are_kept_as_long_as_the_account_says(office: Office)
     assert await office.desk.redis.pttl(keys.cdrs("x")) > 89 * DAY * 1000
 
 
-# Logins, durability, faults -------------------------------------------------------------------------------------------
-
-
-async def test_a_nonce_s_count_is_taken_once(office: Office) -> None:
-    taken = await asyncio.gather(*(office.partner.take_nonce("n", 5, 1000) for _ in range(20)))
-    assert sorted(taken) == [False] * 19 + [True]
-    assert await office.partner.take_nonce("n", 4, 1000)
-    assert 0 < await office.desk.redis.pttl(keys.nonce("n")) <= 1000
-
-
-async def test_failed_logins_are_counted_for_a_minute(office: Office) -> None:
-    failures = Failures(office.desk.store)
-    for _ in range(3):
-        await failures.add("192.0.2.1")
-    assert await failures.of("192.0.2.1") == 3
-    assert 0 < await office.desk.redis.pttl(keys.failures("192.0.2.1")) <= 60_000
-
-
-async def test_a_user_s_hashes_are_not_in_its_repr(office: Office) -> None:
-    user = User("x", {"MD5": "5ebe2294"})
-    await office.partner.save_user("u", user)
-    assert await office.partner.user("u") == user
-    assert "5ebe2294" not in repr(user)
-    assert await office.partner.users() == {"u": "x"}
-    assert await office.partner.remove_user("u")
-    assert not await office.partner.remove_user("u")
-
-
-async def test_all_nodes_sign_nonces_with_one_key(office: Office) -> None:
-    found = await asyncio.gather(*(office.partner.nonce_key() for _ in range(10)))
-    assert len(set(found)) == 1
-    assert len(found[0]) == 32
+# Durability, faults ---------------------------------------------------------------------------------------------------
 
 
 async def test_a_write_waits_for_the_disk(office: Office) -> None:
@@ -314,12 +282,3 @@ async def test_a_write_whose_reply_is_lost_is_not_said_to_have_failed(
 async def test_functions_that_the_store_lost_are_loaded_again(office: Office) -> None:
     await office.desk.redis.function_flush()
     assert await office.customer() == "1"
-
-
-async def test_a_store_that_is_away_is_a_fault() -> None:
-    async with Store("redis://127.0.0.1:1") as store:
-        partner = Partner(store)
-        with pytest.raises(Fault, match="STORE_UNAVAILABLE"):
-            await partner.user("u")
-        with pytest.raises(Fault, match="STORE_UNAVAILABLE"):
-            await partner.nonce_key()

@@ -13,8 +13,9 @@ from edgeproxy.accounts import file as account_file
 from edgeproxy.errors import PartlyDoneError, StoreError
 from edgeproxy.store import Store, inventory, keys, leftovers, removal
 from edgeproxy.store.inventory import cluster, one_server, saving
-from edgeproxy.store.partner import Partner, User
+from edgeproxy.store.partner import Partner
 from edgeproxy.store.static import Static
+from edgeproxy.store.users import User, Users
 from tests.conftest import BROWSER, DEMO, Clock, Desk, Edge, serving, web_request
 from tests.servers import client_of
 
@@ -47,8 +48,8 @@ async def edge(store_url: str, clock: Clock, desk: Desk) -> AsyncIterator[Edge]:
         for browser in (BROWSER, f"{BROWSER} 2"):
             await visit(edge, browser)
         account, partner = await desk.account("x"), Partner(desk.store, None)
-        await partner.save_user("ann", User("x", {"MD5": "0"}))
-        await partner.save_user("bob", User("demo", {"MD5": "0"}))
+        await Users(desk.store).save("ann", User("x", {"MD5": "0"}))
+        await Users(desk.store).save("bob", User("demo", {"MD5": "0"}))
         customer = str((await partner.create_customer(account, {"name": "a", "custnr": "1"}))["customer_id"])
         for number in ("+493015981300", "+493015981301"):
             source = {"customer_id": customer, "name": "s", "timestamp": None, "destnr": "+4930123"}

@@ -21,8 +21,8 @@ from edgeproxy.errors import Fault, SealError
 from edgeproxy.partner import digest
 from edgeproxy.store import Store, inventory, keys, rotation, sealing
 from edgeproxy.store.calls import Calls
-from edgeproxy.store.partner import Partner, User
 from edgeproxy.store.sealing import Seal
+from edgeproxy.store.users import User, Users
 from tests.conftest import DEMO, far, serving, web_request
 from tests.servers import client_of
 
@@ -51,8 +51,8 @@ async def load(store: Store, text: str = "") -> list[inventory.Change]:
 async def fill(store: Store) -> None:
     """Everything that there is of secrets: accounts', a user's, the nonces' key, a salt."""
     await load(store)
-    await Partner(store, None).save_user("u", User("demo", HA1))
-    await Partner(store, None).nonce_key()
+    await Users(store).save("u", User("demo", HA1))
+    await Users(store).nonce_key()
     await Calls(store, None).caller(await account(store), CALLER)
 
 
@@ -89,7 +89,7 @@ def holds(text: bytes, secret: str) -> bool:
 async def test_no_secret_stands_in_the_store_in_clear(store_url: str) -> None:
     async with serving(store_url, store_keys=[NEW], allow_plain_http=True) as edge, opened(store_url, NEW) as store:
         await demo.fill(store)
-        await Partner(store, None).save_user("u", User("demo", HA1))
+        await Users(store).save("u", User("demo", HA1))
         status, answer, _ = await edge.post(web_request(trackingId="me"))
         assert status == 200
         number = answer["numbers"][0]["replace_with"]["e164"]
@@ -99,7 +99,7 @@ async def test_no_secret_stands_in_the_store_in_clear(store_url: str) -> None:
                 f"{edge.manage}/calls", data=orjson.dumps(body), headers={"Access-Token": "demo-token"}
             ) as response:
                 assert response.status == 200
-        nonce_key = (await Partner(store, None).nonce_key()).hex()
+        nonce_key = (await Users(store).nonce_key()).hex()
         salt_kept = await store.client(keys.account("demo")).hget(keys.account("demo"), "salt")
         salt = store.seal.open_text(str(salt_kept), sealing.callers_salt("demo"))
         calls = [key for key, _ in everything(store_url) if b":cdr:" in key]
@@ -144,12 +144,12 @@ async def test_plain_secrets_are_read_when_keys_are_set(store_url: str) -> None:
     async with opened(store_url) as store:
         await fill(store)
         salted = await Calls(store, None).caller(await account(store), CALLER)
-        nonces = await Partner(store, None).nonce_key()
+        nonces = await Users(store).nonce_key()
     async with opened(store_url, NEW) as store:
         assert (await account(store)).secrets == (b"freespee",)
         assert await Calls(store, None).caller(await account(store), CALLER) == salted
-        assert await Partner(store, None).nonce_key() == nonces
-        assert await Partner(store, None).user("u") == User("demo", HA1)
+        assert await Users(store).nonce_key() == nonces
+        assert await Users(store).get("u") == User("demo", HA1)
         assert await load(store) == []
 
 
@@ -175,17 +175,17 @@ async def test_a_secret_copied_to_another_account_does_not_open_there(store_url:
 async def test_a_password_copied_to_another_user_or_account_does_not_open_there(store_url: str) -> None:
     async with opened(store_url, NEW) as store:
         await fill(store)
-        partner = Partner(store, None)
+        users = Users(store)
         kept = str(await store.client(keys.USERS).hget(keys.USERS, "u"))
         await store.client(keys.USERS).hset(keys.USERS, "thief", kept)
         await store.client(keys.USERS).hset(keys.USERS, "mover", kept.replace('"demo"', '"tiny"'))
         for name in ("thief", "mover"):
             with pytest.raises(Fault, match="STORE_UNAVAILABLE"):
-                await partner.user(name)
+                await users.get(name)
         await store.client(keys.USERS).hset(keys.USERS, "u", kept.replace('"demo"', '"tiny"'))
         with pytest.raises(Fault):
-            await partner.user("u")
-        assert await partner.users() == {"u": "tiny", "thief": "demo", "mover": "tiny"}
+            await users.get("u")
+        assert await users.all() == {"u": "tiny", "thief": "demo", "mover": "tiny"}
 
 
 async def test_without_a_fitting_key_everything_is_refused_and_told_once(
@@ -200,8 +200,8 @@ async def test_without_a_fitting_key_everything_is_refused_and_told_once(
             for _ in range(3):
                 for ask in (
                     account(store),
-                    Partner(store, None).user("u"),
-                    Partner(store, None).nonce_key(),
+                    Users(store).get("u"),
+                    Users(store).nonce_key(),
                     Calls(store, None).caller(known, CALLER),
                 ):
                     with pytest.raises(Fault, match="STORE_UNAVAILABLE"):
@@ -223,7 +223,7 @@ async def test_keys_change_while_two_gateways_serve(store_url: str) -> None:
     async with opened(store_url, OLD) as store:
         await fill(store)
         salted = await Calls(store, None).caller(await account(store), CALLER)
-        nonces = await Partner(store, None).nonce_key()
+        nonces = await Users(store).nonce_key()
 
     async def serves(*store_keys: str) -> None:
         async with opened(store_url, *store_keys) as gateway:
@@ -231,17 +231,17 @@ async def test_keys_change_while_two_gateways_serve(store_url: str) -> None:
             body = orjson.dumps(web_request())
             signed = signature.sign(body, b"freespee")
             assert signature.verify(body, [signed], demo_account.secrets) is signature.Outcome.GOOD
-            assert await Partner(gateway, None).user("u") == User("demo", HA1)
-            assert await Partner(gateway, None).nonce_key() == nonces
+            assert await Users(gateway).get("u") == User("demo", HA1)
+            assert await Users(gateway).nonce_key() == nonces
             assert await Calls(gateway, None).caller(demo_account, CALLER) == salted
             # What one writes meanwhile, the other has to read.
-            await Partner(gateway, None).save_user("fresh", User("demo", HA1))
+            await Users(gateway).save("fresh", User("demo", HA1))
             await gateway.client(keys.account("tiny")).hdel(keys.account("tiny"), "salt")
             await Calls(gateway, None).caller(await account(gateway, "tiny"), CALLER)
 
     async def reads(*store_keys: str) -> None:
         async with opened(store_url, *store_keys) as gateway:
-            assert await Partner(gateway, None).user("fresh") == User("demo", HA1)
+            assert await Users(gateway).get("fresh") == User("demo", HA1)
             await Calls(gateway, None).caller(await account(gateway, "tiny"), CALLER)
 
     steps = [(OLD,), (OLD, NEW), (NEW, OLD)]
@@ -263,7 +263,7 @@ async def test_rotating_seals_what_is_plain_or_old_and_nothing_twice(store_url: 
     async with opened(store_url) as store:
         await fill(store)
     async with opened(store_url, OLD) as store:
-        await Partner(store, None).save_user("v", User("demo", HA1))
+        await Users(store).save("v", User("demo", HA1))
     async with opened(store_url, NEW, OLD) as store:
         before = (await rotation.survey(store)).counts
         assert before == {"plain": 8, "older": 2}  # 4 accounts, 2 HA1s of a user, the nonces' key, a salt
@@ -302,7 +302,7 @@ async def test_rotating_overwrites_nothing_that_changes_meanwhile(
                 if value.key == keys.account("demo"):
                     await load(other, DEMO.read_text().replace("[freespee]", "[changed]"))
                 if value.key == keys.USERS:
-                    await Partner(other, None).save_user("u", User("demo", {"MD5": "cc" * 16}))
+                    await Users(other).save("u", User("demo", {"MD5": "cc" * 16}))
             return text
 
         monkeypatch.setattr(rotation, "_read", read_and_meddle)
@@ -311,7 +311,7 @@ async def test_rotating_overwrites_nothing_that_changes_meanwhile(
     async with opened(store_url, NEW) as store:
         assert (await account(store)).secrets == (b"changed",)
         assert (await account(store)).version == 2
-        assert await Partner(store, None).user("u") == User("demo", {"MD5": "cc" * 16})
+        assert await Users(store).get("u") == User("demo", {"MD5": "cc" * 16})
 
 
 async def test_a_rotation_that_was_interrupted_is_run_again(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -398,7 +398,7 @@ async def test_a_gateway_without_the_key_is_unavailable_for_the_account_and_show
         changes = await inventory.compare(store, account_file.parse(text.encode()))
         shown += [repr(changes), *(line for change in changes for line in change.lines)]
         assert "tiny" in repr(changes)
-        await Partner(store, None).nonce_key()
+        await Users(store).nonce_key()
         config = await store.client(keys.account("demo")).hget(keys.account("demo"), "config")
         token = orjson.loads(config or "")["secrets"][0]["sealed"]
     caplog.clear()

@@ -7,7 +7,7 @@ import orjson
 from aiohttp import DigestAuthMiddleware
 
 from edgeproxy.partner import digest
-from edgeproxy.store.partner import Partner, User
+from edgeproxy.store.users import User, Users
 from tests.conftest import Desk
 from tests.partner.client import FORM, Api
 
@@ -82,7 +82,7 @@ async def test_an_account_sees_nothing_of_another(api: Api, desk: Desk) -> None:
     file = "accounts: {other: {secrets: [s], region: DE, networks: [127.0.0.0/8], numbers: [+493015989000]}}"
     await desk.load(file)
     hashes = {name: digest.ha1(name, "other", digest.REALM, "other-password") for name in digest.OFFERED}
-    await Partner(desk.store, None).save_user("other", User("other", hashes))
+    await Users(desk.store).save("other", User("other", hashes))
     login = DigestAuthMiddleware("other", "other-password")
     async with aiohttp.ClientSession(middlewares=[login]) as client:
         other = Api(api.edge, client)
