@@ -7,7 +7,6 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,11 @@ import orjson
 from edgeproxy import __version__, wording
 from edgeproxy.accounts import file as account_file
 from edgeproxy.accounts.file import AccountFile
-from edgeproxy.calls.caller import read_caller
 from edgeproxy.commands import (
     NOTHING_CHANGED,
     account_file_of,
     audited,
+    calls,
     demo_data,
     demo_directory,
     embedded_directory,
@@ -37,19 +36,17 @@ from edgeproxy.commands.accounts import accounts
 from edgeproxy.commands.check import check
 from edgeproxy.commands.clock import clock
 from edgeproxy.commands.explain import explain
-from edgeproxy.commands.export import export
 from edgeproxy.commands.pools import pool
+from edgeproxy.commands.simulate import simulate, size
 from edgeproxy.dynamic import signature
-from edgeproxy.errors import PartlyDoneError, SealError, StoreError
+from edgeproxy.errors import PartlyDoneError, SealError
 from edgeproxy.node.supervisor import ListenError, Supervisor
 from edgeproxy.numbers import file as numbers_file
 from edgeproxy.numbers import wire
 from edgeproxy.numbers.file import NumbersFileError
 from edgeproxy.partner import digest
 from edgeproxy.settings import Settings
-from edgeproxy.simulate import simulate, size
-from edgeproxy.store import erasure, inventory, keys, rotation, sealing
-from edgeproxy.store.calls import Calls
+from edgeproxy.store import inventory, keys, rotation, sealing
 from edgeproxy.store.embedded import EmbeddedStore, EmbeddedStoreError
 from edgeproxy.store.functions import Functions
 from edgeproxy.store.rotation import Tally
@@ -232,21 +229,6 @@ def export_numbers(account: str, file: Path) -> None:
     click.echo(f"{len(bodies)} numbers")
 
 
-@main.command()
-@click.option("--account", required=True, help="The account that has the records.")
-@click.option("--tracking-id", default="", help="A visitor, by the partner's id.")
-@click.option("--session-id", default="", help="One session.")
-@click.option("--caller", default="", help="A caller's phone number.")
-def erase(account: str, tracking_id: str, session_id: str, caller: str) -> None:
-    """Forget a visitor, a session or a caller: leases, visits, events of calls. Records of calls then name nobody."""
-    if sum(bool(value) for value in (tracking_id, session_id, caller)) != 1:
-        fail("exactly one of --tracking-id, --session-id, --caller is needed")
-    settings = load_settings()
-    receipt = run(_erase(settings, account, tracking_id, session_id, caller), settings)
-    for name, count in asdict(receipt).items():
-        click.echo(f"{name}: {count}")
-
-
 @main.group("keys")
 def keys_group() -> None:
     """Keys that seal the secrets in the store: EDGEPROXY_STORE_KEYS."""
@@ -299,7 +281,8 @@ main.add_command(accounts)
 main.add_command(check)
 main.add_command(clock)
 main.add_command(explain)
-main.add_command(export)
+main.add_command(calls.export)
+main.add_command(calls.erase)
 main.add_command(simulate)
 main.add_command(pool)
 pool.add_command(size)
@@ -380,20 +363,6 @@ async def _import_numbers(
 async def _numbers_in_use(settings: Settings, account_name: str) -> dict[str, Any]:
     async with store_of(settings) as store:
         return await Static(store).in_use(await known_account(store, account_name))
-
-
-async def _erase(
-    settings: Settings, account_name: str, tracking_id: str, session_id: str, caller: str
-) -> erasure.Receipt:
-    named = {"trackingId": tracking_id, "sessionId": session_id, "caller": caller}
-    async with store_of(settings) as store:
-        with audited("calls.erase", account=account_name, fields=[name for name, value in named.items() if value]):
-            account = await known_account(store, account_name)
-            number = read_caller(caller, account.region).number if caller else ""
-            if number is None:
-                raise StoreError("--caller: is not a phone number")
-            calls = Calls(store, settings.durable_replicas)
-            return await erasure.erase(calls, account, tracking_id=tracking_id, session_id=session_id, caller=number)
 
 
 async def _rotate(settings: Settings) -> Tally:

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from phonenumbers import PhoneNumberFormat, PhoneNumberType
 
+from edgeproxy.calls import export
 from edgeproxy.calls.caller import read_caller
-from edgeproxy.commands import export
 from edgeproxy.store import keys, streams
 from edgeproxy.store.calls import Calls
 from tests.calls.api import NUMBER, Api, cdrs, kept
@@ -80,8 +80,8 @@ async def forget_calls(desk: Desk) -> None:
 async def all_that_is_kept(api: Api, desk: Desk) -> str:
     """Every key and value of the account, the answers of `statistics/cdrs`, and what an export writes."""
     rows = io.BytesIO()
-    writer = export._JSONLines(rows, export._COLUMNS["calls"])
-    await export._copy(streams.calls(desk.store, "x", 0, api.clock.now * 2), export._calls, writer, "calls")
+    writer = export._JSONLines(rows, export.COLUMNS["calls"])
+    await export._copy(streams.calls(desk.store, "x", 0, api.clock.now * 2), export._calls, writer, lambda share: None)
     return f"{await kept(desk)} {await cdrs(desk)} {rows.getvalue().decode()}"
 
 

@@ -20,8 +20,8 @@ import pytest
 import redis
 
 from edgeproxy.accounts import file as account_file
-from edgeproxy.commands import export as export_module
-from edgeproxy.commands.export import export
+from edgeproxy.calls.export import COLUMNS
+from edgeproxy.commands.calls import export
 from edgeproxy.dynamic import signature
 from edgeproxy.store import Store, inventory, keys, visits
 from tests.conftest import DEMO, web_request
@@ -154,7 +154,7 @@ def as_lines(row: dict[str, Any]) -> dict[str, Any]:
     for name in ("parameters", "first_parameters"):
         if row[name] is not None:
             row[name] = dict(row[name])
-    columns = export_module._COLUMNS["visits" if row["kind"] == "visit" else "calls"]
+    columns = COLUMNS["visits" if row["kind"] == "visit" else "calls"]
     return {name: value for name, value in row.items() if name in columns}
 
 
@@ -171,7 +171,7 @@ def test_an_export_is_there_whole_or_not_at_all(demo: Running, tmp_path: Path) -
             for _ in range(200):
                 pipeline.xadd(keys.visits("demo"), {"visits": json.dumps(entry)})
             pipeline.execute()
-    program = "from edgeproxy.commands.export import export; export()"
+    program = "from edgeproxy.commands.calls import export; export()"
     command = [sys.executable, "-c", program, *ALL, str(file)]
     environment = os.environ | {"EDGEPROXY_STORE_URL": demo.said["store:"]}
     for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 1)):

@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from edgeproxy.simulate import simulate
+from edgeproxy.commands.simulate import simulate
 
 pytestmark = pytest.mark.slow
 

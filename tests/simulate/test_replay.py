@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeproxy.simulate import erlang, simulate
+from edgeproxy.commands.simulate import simulate
+from edgeproxy.simulate import erlang
 from edgeproxy.simulate.replay import Calls, Outcome, SimulationError, _Replay, occupancy, replay
 from edgeproxy.simulate.trace import Rules, Trace, TraceError, Traffic, Visitor, recorded, spells, synthetic
 from tests.servers import client_of, on_primaries

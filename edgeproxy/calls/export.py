@@ -1,37 +1,26 @@
-"""The command `edgeproxy export`: visits and events of calls as JSON Lines or Parquet, for a warehouse to take in."""
+"""Visits and events of calls, written as JSON Lines or Parquet for a warehouse to take in."""
 
 import asyncio
 import contextlib
-import errno
 import functools
 import os
 import shutil
-import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import tzinfo
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
-import click
 import orjson
-from pydantic import TypeAdapter, ValidationError
 
 from edgeproxy.accounts import moments
 from edgeproxy.accounts.account import Account
-from edgeproxy.accounts.fields import Duration
-from edgeproxy.commands import UNAVAILABLE, fail, known_account, load_settings, store_fault, store_of
-from edgeproxy.errors import StoreError
-from edgeproxy.settings import Settings
 from edgeproxy.store import streams, visits
 from edgeproxy.store.calls import Calls
 from edgeproxy.store.visits import Page, Visit
 
 _ROW_GROUP_BYTES = 32 * 1024 * 1024  # of Arrow's memory: a row group is written when it has so many
 _SESSIONS = 500  # that the store is asked about at once
-_STEPS = 1000  # of the progress bar, for each stream
 
 _Row = dict[str, Any]
 
@@ -68,148 +57,79 @@ _FIRST_TOUCH = {name: _OTHER_THAN_TEXT.get(name, "text") for name in visits.FIRS
 _OF_ITS_VISIT = {name: _OTHER_THAN_TEXT.get(name, "text") for name in visits.FIELDS}  # of a call's
 _VISITS = _OF_ALL | {"session": "text", "new": "flag"} | _OF_A_VISIT | {"numbers": "numbers"} | _FIRST_TOUCH
 _CALLS = _OF_ALL | _OF_AN_EVENT | _OF_ITS_VISIT
-_COLUMNS = {"visits": _VISITS, "calls": _CALLS, "all": _VISITS | _CALLS}
+COLUMNS = {"visits": _VISITS, "calls": _CALLS, "all": _VISITS | _CALLS}
 
 
-class ExportError(Exception):
-    """Nothing was exported, and why."""
+class FormatError(Exception):
+    """The file's name does not say in which format it is to be written."""
 
 
-@dataclass(frozen=True, slots=True)
-class When:
-    """A moment as it was written (`text`); or, where that is empty, so many ms before the store's time."""
-
-    text: str
-    ago_ms: int = 0
-
-    def at(self, now_ms: int, zone: tzinfo) -> int:
-        """The moment, epoch ms; a stamp without an offset is one of `zone`.
-
-        Raises:
-            ValueError: it is before 1970 there.
-        """
-        return moments.read_ms(self.text, zone) if self.text else max(0, now_ms - self.ago_ms)
+class LibraryError(Exception):
+    """What writes that format is not installed; the text tells what is to be."""
 
 
-def _when(context: click.Context, option: click.Parameter, text: str) -> When:
-    """Read a moment, or a time ago; `now` is no time ago."""
-    if text == "now":
-        return When("")
-    try:
-        moments.read(text)
-    except ValueError as error:
-        try:
-            return When("", TypeAdapter(Duration).validate_python(text))
-        except ValidationError:
-            raise click.BadParameter(f"{text!r} {error}, or a time ago such as 1h", context, option) from None
-    return When(text)
+class Writer(Protocol):
+    """What appends rows to a file that is open."""
+
+    def write(self, rows: list[_Row]) -> None:
+        """Append rows."""
 
 
-@click.command()
-@click.option("--account", required=True, help="The account whose visits and calls they are.")
-@click.option(
-    "--what", type=click.Choice(["visits", "calls", "all"]), default="all", show_default=True,
-    help="Visits, events of calls, or the ones after the others.",
-)  # fmt: skip
-@click.option(
-    "--from", "begin", metavar="WHEN", callback=_when, required=True,
-    help="The first moment: RFC 3339, in the account's time zone where it does not say; seconds or milliseconds "
-    "since 1970; or a time ago such as 1h.",
-)  # fmt: skip
-@click.option(
-    "--to", "end", metavar="WHEN", callback=_when, default="now", show_default=True,
-    help="The moment before which the last one was.",
-)  # fmt: skip
-@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
-def export(account: str, what: str, begin: When, end: When, file: Path) -> None:
-    """Write the visits and the events of calls between two moments, by the store's clock, to FILE.
-
-    FILE ends in .jsonl (JSON Lines; - writes them to standard output) or in .parquet. It is there whole or not at all:
-    what was there before is replaced at the end.
-    """
-    writer = _writer(file, what)
-    settings = load_settings()
-    try:
-        counts = asyncio.run(_export(settings, account, what, (begin, end), file, writer))
-    except asyncio.CancelledError:
-        click.echo("ended before all was written", err=True)
-        sys.exit(128 + signal.SIGTERM)
-    except (ExportError, StoreError) as error:
-        fail(str(error))
-    except UNAVAILABLE as error:
-        fail(store_fault(error, settings))
-    except OSError as error:
-        if error.errno == errno.EPIPE:
-            raise  # whoever read standard output has enough; click ends quietly
-        fail(f"{file}: {error.strerror or error}")
-    told = " and ".join(f"{count} {_NAMES[kind][count != 1]}" for kind, count in counts.items())
-    click.echo(told, err=_is_stdout(file))
+Opens = Callable[[IO[bytes]], contextlib.AbstractContextManager[Writer]]
+# What is told how an export of `visits` or `calls` goes on: a context in which it is given the share that is written.
+Follow = Callable[[str], contextlib.AbstractContextManager[Callable[[float], object]]]
 
 
-_NAMES = {"visits": ("visit", "visits"), "calls": ("call event", "call events")}
-
-
-async def _export(
-    settings: Settings, account: str, what: str, span: tuple[When, When], file: Path, writer: "_Opens"
+async def export(
+    calls: Calls, account: Account, what: str, span: tuple[int, int], file: Path, writer: Opens, follow: Follow
 ) -> dict[str, int]:
-    """Write the file; gives how many rows of each kind it has."""
-    # Ended by a signal, it clears away what it began; asyncio sees to SIGINT in the same way.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _this_task().cancel)
+    """Write what happened from the first moment of `span` until before the second, by the store's clock, epoch ms.
+
+    `what` is `visits`, `calls` or `all`, as for `writer_of`, which gives the `writer`. Gives how many rows of each kind
+    were written. The file is there whole or not at all, also where the task is cancelled.
+
+    Raises:
+        OSError: the file cannot be written; or the store cannot be used.
+        RedisError, Fault: the store cannot be used.
+    """
     counts: dict[str, int] = {}
-    async with store_of(settings) as store:
-        known = await known_account(store, account)
-        calls = Calls(store, None)
-        now_ms = await calls.now_ms(known)
-        try:
-            begin_ms, end_ms = (when.at(now_ms, moments.zone(known.timezone)) for when in span)
-        except ValueError as error:
-            raise ExportError(f"--from and --to: {error}") from None
-        if begin_ms >= end_ms:
-            raise ExportError("--from is not before --to")
-        end_ms = min(now_ms, end_ms)  # later entries are yet to come
-        with _written_whole(file) as sink, writer(sink) as rows:
-            if what in ("visits", "all"):
-                pieces = streams.visits(store, account, begin_ms, end_ms)
-                visits_of = functools.partial(_visits, calls, known)
-                counts["visits"] = await _copy(pieces, visits_of, rows, "visits")
-            if what in ("calls", "all"):
-                pieces = streams.calls(store, account, begin_ms, end_ms)
-                counts["calls"] = await _copy(pieces, _calls, rows, "calls")
+    with _written_whole(file) as sink, writer(sink) as rows:
+        if what in ("visits", "all"):
+            pieces = streams.visits(calls.store, account.name, *span)
+            visits_of = functools.partial(_visits, calls, account)
+            with follow("visits") as told:
+                counts["visits"] = await _copy(pieces, visits_of, rows, told)
+        if what in ("calls", "all"):
+            pieces = streams.calls(calls.store, account.name, *span)
+            with follow("calls") as told:
+                counts["calls"] = await _copy(pieces, _calls, rows, told)
     return counts
 
 
 async def _copy(
     pieces: AsyncIterator[streams.Piece],
     rows_of: Callable[[list[streams.Entry]], Awaitable[list[_Row]]],
-    writer: "_Writer",
-    kind: str,
+    writer: Writer,
+    told: Callable[[float], object],
 ) -> int:
-    """Write the rows of all pieces; gives how many there are."""
-    count = shown = 0
-    with click.progressbar(length=_STEPS, label=kind, file=sys.stderr) as bar:
-        async for piece in pieces:
-            _end_if_cancelled()
-            if rows := await rows_of(piece.entries):
-                writer.write(rows)
-                count += len(rows)
-            bar.update(int(piece.share * _STEPS) - shown)
-            shown = int(piece.share * _STEPS)
+    """Write the rows of all pieces, and tell which share of them is written; gives how many rows there are."""
+    count = 0
+    async for piece in pieces:
         _end_if_cancelled()
-        bar.update(_STEPS - shown)
+        if rows := await rows_of(piece.entries):
+            writer.write(rows)
+            count += len(rows)
+        told(piece.share)
+    _end_if_cancelled()
+    told(1)
     return count
 
 
 def _end_if_cancelled() -> None:
     """Raise a cancellation that redis-py may have swallowed."""
-    if _this_task().cancelling():
-        raise asyncio.CancelledError
-
-
-def _this_task() -> "asyncio.Task[Any]":
     task = asyncio.current_task()
-    if task is None:
-        raise RuntimeError("not in a task")
-    return task
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 # Rows -----------------------------------------------------------------------------------------------------------------
@@ -260,29 +180,23 @@ async def _calls(entries: list[streams.Entry]) -> list[_Row]:
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-class _Writer(Protocol):
-    def write(self, rows: list[_Row]) -> None: ...
-
-
-_Opens = Callable[[IO[bytes]], contextlib.AbstractContextManager[_Writer]]
-
-
-def _writer(file: Path, what: str) -> _Opens:
-    """What writes such a file.
+def writer_of(file: Path, what: str) -> Opens:
+    """What writes the rows of `what` (`visits`, `calls` or `all`) to such a file, as its name says.
 
     Raises:
-        ClickException: nothing does.
+        FormatError: its name ends in that of no format.
+        LibraryError: nothing is installed that writes its format.
     """
-    columns = _COLUMNS[what]
-    if _is_stdout(file) or file.suffix == ".jsonl":
+    columns = COLUMNS[what]
+    if is_stdout(file) or file.suffix == ".jsonl":
         return lambda sink: contextlib.nullcontext(_JSONLines(sink, columns))
     if file.suffix == ".parquet":
         try:
             import pyarrow.parquet  # noqa: F401 - only the extra `export` installs it
         except ImportError:
-            raise click.ClickException("a .parquet needs pyarrow: pip install '.[export]'") from None
+            raise LibraryError("a .parquet needs pyarrow: pip install '.[export]'") from None
         return lambda sink: _Parquet(sink, columns)
-    raise click.BadParameter(f"{file} ends neither in .jsonl nor in .parquet", param_hint="'FILE'")
+    raise FormatError(f"{file} ends neither in .jsonl nor in .parquet")
 
 
 class _JSONLines:
@@ -355,14 +269,15 @@ class _Parquet:
         self._batches, self._size = [], 0
 
 
-def _is_stdout(file: Path) -> bool:
+def is_stdout(file: Path) -> bool:
+    """Whether `-` was given for a file."""
     return str(file) == "-"
 
 
 @contextlib.contextmanager
 def _written_whole(file: Path) -> Iterator[IO[bytes]]:
     """A file that is there whole or not at all; what is no regular file, such as a pipe, is written to as it is."""
-    if _is_stdout(file):
+    if is_stdout(file):
         yield sys.stdout.buffer
         sys.stdout.flush()
         return
