@@ -1,1 +1,1 @@
-"""What accounts are made of: phone numbers."""
+"""Accounts and their pools, the numbers in them, and the files that they stand in."""

@@ -8,7 +8,8 @@ from edgeproxy.accounts.account import ACCOUNT_NAME
 from edgeproxy.commands import audited, fail, load_settings, run, store_of
 from edgeproxy.errors import StoreError
 from edgeproxy.settings import Settings
-from edgeproxy.store.removal import Entry, Holdings, entries, holdings, remove
+from edgeproxy.store.holdings import Entry, Holdings, entries, holdings
+from edgeproxy.store.removal import remove
 
 _ALSO = "what is known of its sessions and visitors"
 

@@ -1,135 +1,21 @@
-"""What an account has in the store, and removing it with all of that."""
+"""Removing an account with all that it has in the store."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
 from edgeproxy.errors import PartlyDoneError, StoreError
 from edgeproxy.store import Store, keys, leftovers
 from edgeproxy.store.functions import Functions
+from edgeproxy.store.holdings import Holdings, users_of
 from edgeproxy.store.lua_libraries import function_name
 
 _SOME = 500  # keys, or numbers, in one call
 _SCANNED = 1000  # keys looked at in one call
 _LAST_REQUESTS_S = 1.0  # that requests may take which were let in before the account was gone
 _PASSES_MOST = 20  # through the keys, until one finds nothing more
-
-State = Literal["saved", "removed", "none"]
-
-
-@dataclass(frozen=True, slots=True)
-class Holdings:
-    """What an account has. Sessions and visitors are not counted: they are found by looking through all keys alone."""
-
-    account: str
-    state: State  # `removed`: its removal, or its first load, was cut off; `none`: there is no such account
-    version: str
-    config: dict[str, Any]  # as it stands in the store, without secrets and hashes of tokens
-    secrets: int
-    tokens: int  # in the index of access tokens
-    users: tuple[str, ...]  # of the partner API
-    numbers: dict[str, int]  # state (`pool NAME`, `free`, `source`, `quarantined`, `static`) → how many
-    claimed: int  # numbers that no other account can have for its sake: those, and shared ones
-    leases: int  # live and past ones of the history
-    customers: int
-    sources: int
-    greetings: int
-    visits: int  # entries of the stream
-    events: int  # of calls, in their stream
-    calls: int  # records
-
-    def __bool__(self) -> bool:
-        return self.state != "none" or bool(
-            self.tokens or self.users or self.numbers or self.claimed or self.leases or self.customers or self.sources
-            or self.greetings or self.visits or self.events or self.calls
-        )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An account in the list of all."""
-
-    account: str
-    state: State
-    pools: int
-    numbers: int
-    users: int
-
-
-async def entries(store: Store) -> list[Entry]:
-    """All accounts.
-
-    Raises:
-        RedisError, OSError: the store failed.
-    """
-    users: Counter[str] = Counter()
-    async for piece in leftovers.pieces(store, keys.USERS):
-        users.update(orjson.loads(packed)["account"] for packed in piece.values())
-    found = []
-    for name in sorted(map(str, await store.client(keys.ACCOUNTS).smembers(keys.ACCOUNTS))):
-        client = store.client(keys.account(name))
-        version, text = await client.hmget(keys.account(name), ["version", "config"])
-        pools = len(orjson.loads(text or b'{"pools":{}}')["pools"])
-        numbers = await client.hlen(keys.numbers(name))
-        found.append(Entry(name, "removed" if version is None else "saved", pools, numbers, users[name]))
-    return found
-
-
-async def holdings(store: Store, name: str) -> Holdings:
-    """Count what an account has, or what is left of one.
-
-    Raises:
-        RedisError, OSError: the store failed.
-    """
-    client = store.client(keys.account(name))
-    version, text = await client.hmget(keys.account(name), ["version", "config"])
-    known = await store.client(keys.ACCOUNTS).sismember(keys.ACCOUNTS, name)
-    config = orjson.loads(text or b"{}")
-    secrets = len(config.pop("secrets", ()))
-    config.pop("token_hashes", None)
-    numbers: Counter[str] = Counter()
-    async for piece in leftovers.pieces(store, keys.numbers(name)):
-        numbers.update(_kind(state) for state in piece.values())
-    claimed = 0
-    async for piece in leftovers.pieces(store, keys.OWNERS):
-        claimed += sum(owner == name for owner in piece.values())
-    tokens = 0
-    async for piece in leftovers.pieces(store, keys.TOKENS):
-        tokens += sum(owner == name for owner in piece.values())
-    return Holdings(
-        account=name,
-        state="none" if not known else "removed" if version is None else "saved",
-        version=str(version or ""),
-        config=config,
-        secrets=secrets,
-        tokens=tokens,
-        users=tuple(sorted(await _users(store, name))),
-        numbers=dict(sorted(numbers.items())),
-        claimed=claimed,
-        leases=await client.zcard(keys.history(name)),
-        customers=await client.hlen(keys.records(name, "customers")[0]),
-        sources=await client.hlen(keys.records(name, "sources")[0]),
-        greetings=await client.hlen(keys.records(name, "greetings")[0]),
-        visits=await client.xlen(keys.visits(name)),
-        events=await client.xlen(keys.calls(name)),
-        calls=await client.zcard(keys.cdrs(name)),
-    )
-
-
-def _kind(state: str) -> str:
-    kind, _, name = state.partition(":")
-    return f"pool {name}" if kind == "pool" else kind
-
-
-async def _users(store: Store, account: str) -> list[str]:
-    found = []
-    async for piece in leftovers.pieces(store, keys.USERS):
-        found += [name for name, packed in piece.items() if orjson.loads(packed)["account"] == account]
-    return found
 
 
 async def remove(store: Store, found: Holdings, *, replicas: int = 0) -> int:
@@ -153,7 +39,7 @@ async def remove(store: Store, found: Holdings, *, replicas: int = 0) -> int:
         raise StoreError(f"{name} was changed by somebody else meanwhile: look at it again")
     store.forget(name)
     await asyncio.sleep(_LAST_REQUESTS_S)
-    if users := await _users(store, name):
+    if users := await users_of(store, name):
         await store.client(keys.USERS).hdel(keys.USERS, *users)
     async for tokens in leftovers.pieces(store, keys.TOKENS):
         if ours := [token for token, owner in tokens.items() if owner == name]:

@@ -11,7 +11,7 @@ import pytest
 from edgeproxy import cli
 from edgeproxy.accounts import file as account_file
 from edgeproxy.errors import PartlyDoneError, StoreError
-from edgeproxy.store import Store, inventory, keys, leftovers, removal
+from edgeproxy.store import Store, holdings, inventory, keys, leftovers, removal
 from edgeproxy.store.inventory import cluster, one_server, saving
 from edgeproxy.store.partner import Partner
 from edgeproxy.store.static import Static
@@ -89,7 +89,7 @@ async def everything(desk: Desk) -> list[str]:
 async def test_with_an_account_all_that_it_has_goes_and_nothing_of_others(edge: Edge, desk: Desk) -> None:
     before = await everything(desk)
     assert any("{x}" in text for text in before)
-    found = await removal.holdings(desk.store, "x")
+    found = await holdings.holdings(desk.store, "x")
     assert found.numbers == {
         "free": 2, "pool few": 1, "pool p": 10, "quarantined": 1, "source": 1, "static": 1,
     }  # fmt: skip
@@ -107,11 +107,11 @@ async def test_with_an_account_all_that_it_has_goes_and_nothing_of_others(edge: 
     assert (status, answer["error"]) == (403, "Invalid signature")
     async with edge.client.get(f"{edge.manage}/calls/lookup?number=%2B493015981400", headers=LOGIN) as response:
         assert response.status == 401
-    assert not await removal.holdings(desk.store, "x")
+    assert not await holdings.holdings(desk.store, "x")
 
 
 async def test_numbers_of_a_removed_account_rest_as_they_would_have(edge: Edge, desk: Desk) -> None:
-    await removal.remove(desk.store, await removal.holdings(desk.store, "x"))
+    await removal.remove(desk.store, await holdings.holdings(desk.store, "x"))
     numbers = "+493015981300..+493015981304, +493015981400..+493015981410, +493015981419"
     await desk.load(f"accounts: {{y: {{secrets: [s], region: DE, numbers: [{numbers}], quarantine: 60d}}}}")
     ready = {
@@ -133,15 +133,15 @@ async def test_a_removal_that_was_cut_off_goes_on_and_nothing_is_loaded_in_betwe
     with monkeypatch.context() as context:
         context.setattr(removal, "_unlink", cut_off)
         with pytest.raises(ConnectionError):
-            await removal.remove(desk.store, await removal.holdings(desk.store, "x"))
+            await removal.remove(desk.store, await holdings.holdings(desk.store, "x"))
     assert (await visit(edge))[0] == 403
     with pytest.raises(StoreError, match="x is being removed"):
         await desk.load(ACCOUNT)
     with pytest.raises(StoreError, match=r"\+493015981400 belongs to account x"):
         await desk.load("accounts: {y: {secrets: [s], region: DE, numbers: [+493015981400]}}")
-    assert [entry.state for entry in await removal.entries(desk.store) if entry.account == "x"] == ["removed"]
+    assert [entry.state for entry in await holdings.entries(desk.store) if entry.account == "x"] == ["removed"]
     assert (await leftovers.find(desk.store)).removals == ["x"]
-    found = await removal.holdings(desk.store, "x")
+    found = await holdings.holdings(desk.store, "x")
     assert (found.state, found.users) == ("removed", ())
     await removal.remove(desk.store, found)
     assert [text for text in await everything(desk) if "{x}" in text or text == "x"] == []
@@ -153,11 +153,11 @@ async def test_a_load_that_compared_before_a_removal_is_refused(desk: Desk) -> N
     await desk.load(ACCOUNT)
     file = account_file.parse(ACCOUNT.replace("region: DE", "region: GB").encode())
     changes = await inventory.compare(desk.store, file)
-    found = await removal.holdings(desk.store, "x")
+    found = await holdings.holdings(desk.store, "x")
     await desk.load(ACCOUNT.replace("hunter2", "hunter3"))
     with pytest.raises(StoreError, match="x was changed by somebody else"):
         await removal.remove(desk.store, found)
-    await removal.remove(desk.store, await removal.holdings(desk.store, "x"))
+    await removal.remove(desk.store, await holdings.holdings(desk.store, "x"))
     with pytest.raises(StoreError, match="x was changed by somebody else"):
         await inventory.apply(desk.store, changes)
     assert await desk.redis.hlen(keys.OWNERS) == 0
@@ -174,10 +174,10 @@ async def test_a_load_that_knew_of_no_account_is_refused_while_one_is_removed(
     with monkeypatch.context() as context:
         context.setattr(removal, "_unlink", cut_off)
         with pytest.raises(ConnectionError):
-            await removal.remove(desk.store, await removal.holdings(desk.store, "x"))
+            await removal.remove(desk.store, await holdings.holdings(desk.store, "x"))
     with pytest.raises(StoreError, match="x was changed by somebody else"):
         await inventory.apply(desk.store, changes)
-    assert (await removal.holdings(desk.store, "x")).version == ""
+    assert (await holdings.holdings(desk.store, "x")).version == ""
 
 
 async def test_what_goes_on_writing_to_an_account_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,8 +192,8 @@ async def test_what_goes_on_writing_to_an_account_is_told(desk: Desk, monkeypatc
     with monkeypatch.context() as context:
         context.setattr(removal, "_unlink", written_to)
         with pytest.raises(PartlyDoneError, match="remove it again"):
-            await removal.remove(desk.store, await removal.holdings(desk.store, "x"))
-    await removal.remove(desk.store, await removal.holdings(desk.store, "x"))
+            await removal.remove(desk.store, await holdings.holdings(desk.store, "x"))
+    await removal.remove(desk.store, await holdings.holdings(desk.store, "x"))
 
 
 async def test_large_accounts_go_in_pieces(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +203,7 @@ async def test_large_accounts_go_in_pieces(desk: Desk, monkeypatch: pytest.Monke
         ACCOUNT.replace("+493015981409", "+493015981408").replace("1300..+493015981304", "2000..+493015982999")
     )
     await asyncio.gather(*(desk.ask("x", PAGE, visitor=f"v{index}") for index in range(40)))
-    await removal.remove(desk.store, await removal.holdings(desk.store, "x"))
+    await removal.remove(desk.store, await holdings.holdings(desk.store, "x"))
     assert [text for text in await everything(desk) if "{x}" in text or text == "x"] == []
     assert await desk.redis.zcard(keys.LEFT) == 9
 
