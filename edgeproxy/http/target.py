@@ -4,7 +4,7 @@ import re
 
 _AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _SLASHES = re.compile(r"/{2,}")
-_QUERY = re.compile(r"[?&#]")  # the documents have one that begins with an &: `partner/README.md`, *Requests*
+_QUERY = re.compile(r"[?&#]")  # the public documents have one that begins with an &: `partner/README.md`, *Requests*
 
 
 def resource(target: str, prefix: str = "") -> str:

@@ -132,7 +132,7 @@ class ReserveRedirect(_Object):
 
 
 class RedirectOptions(_Object):
-    """A redirect scenario. The documents spell the options `ptsnOptions`; `pstnOptions` is taken too."""
+    """A redirect scenario. The public documents spell the options `ptsnOptions`; `pstnOptions` is taken too."""
 
     redirect_type: Literal["PSTN"] = Field(alias="redirectType")
     ptsn_options: PstnOptions = Field(alias="ptsnOptions")

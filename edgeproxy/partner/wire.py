@@ -19,7 +19,7 @@ from edgeproxy.partner.resources.operation import SMALL_BODY_MOST, Operation
 from edgeproxy.partner.resources.records import NUMBERS
 
 FIELDS_MOST = 200
-FORMS = ("application/x-www-form-urlencoded", "application/x-www-form-urlencode", "")  # the documents' spelling too
+FORMS = ("application/x-www-form-urlencoded", "application/x-www-form-urlencode", "")  # the second as it is documented
 METHODS = ("GET", "POST", "PUT", "DELETE")
 _JSON = "application/json"
 

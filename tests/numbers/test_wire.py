@@ -77,7 +77,7 @@ def test_a_number_in_use_is_told_from_a_free_one_by_its_display_options() -> Non
 
 
 def test_the_trap_of_the_misspelt_key() -> None:
-    """The documents spell it `ptsnOptions`; who spells it right is understood, and who sends both is told."""
+    """The public documents spell it `ptsnOptions`; who spells it right is understood, and who sends both is told."""
     spelt_right = body(redirectOptions={"redirectType": "PSTN", "pstnOptions": REDIRECT["ptsnOptions"]})
     assert wire.check_change(spelt_right).parts() == wire.check_change(redirect()).parts()
     both = redirect(pstnOptions={"redirectNumber": "74950000000"})

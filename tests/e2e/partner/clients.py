@@ -29,7 +29,7 @@ REALM = "edgeproxy"
 WRONG = "not-the-password"
 
 
-DOCUMENTED_NUMBER = "+49890510"  # the documents ask for 0890510, a number of the account's region here
+DOCUMENTED_NUMBER = "+49890510"  # the public documents ask for 0890510, a number of the account's region here
 
 
 IN_QUERY = ("GET", "DELETE")  # the methods whose fields stand in the query
