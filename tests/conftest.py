@@ -240,7 +240,7 @@ class serving:  # noqa: N801 - used as a function
             await inventory.apply(store, await inventory.compare(store, account_file.read(DEMO)))
         (edge,), (manage,) = listen("127.0.0.1", 0, 1), listen("127.0.0.1", 0, 1)
         urls = [f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in (edge, manage)]
-        board = Board(1)
+        board = Board(1, [room.manage.NAME for room in self._rooms if room.manage is not None])
         board.row(0).started()
         self._gateway = Gateway(self._settings, self._url, edge, manage, board, 0, rooms=self._rooms, clock=self._clock)
         self._context = self._gateway.serving()

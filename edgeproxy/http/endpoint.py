@@ -23,7 +23,7 @@ from edgeproxy.http.client_ip import Client, ClientIP
 from edgeproxy.settings import Settings
 from edgeproxy.store import Store
 from edgeproxy.telemetry import audit
-from edgeproxy.telemetry.metrics import API, Counts
+from edgeproxy.telemetry.metrics import Counts
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class Room(Protocol):
 class Endpoint(abc.ABC):
     """An API of the manage port; see the module."""
 
-    NAME: ClassVar[API]  # in metrics and logs
+    NAME: ClassVar[str]  # in metrics and logs
     BODY_S: ClassVar[float] = 10  # that a body may take to arrive
     OWN_FAULTS: ClassVar[OwnFaults]
 

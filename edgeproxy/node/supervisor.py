@@ -19,6 +19,7 @@ from typing import Any
 import uvloop
 
 from edgeproxy.node.gateway import Gateway
+from edgeproxy.node.rooms import ROOMS
 from edgeproxy.settings import Settings
 from edgeproxy.store.embedded import EmbeddedStore, EmbeddedStoreError
 from edgeproxy.telemetry.metrics import READY, Board
@@ -49,7 +50,7 @@ class Supervisor:
         self._settings = settings
         self._store_url = store_url
         self._embedded = embedded
-        self._board = Board(settings.workers)
+        self._board = Board(settings.workers, (room.manage.NAME for room in ROOMS if room.manage is not None))
         self._edge = _listen(settings, "host", "port")
         self._manage = _listen(settings, "manage_host", "manage_port")
         self._alive, self._alive_kept = os.pipe()  # workers see its end when this process is gone

@@ -15,7 +15,7 @@ import os
 import platform
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Literal, get_args
 
@@ -27,7 +27,6 @@ from edgeproxy.accounts.account import PoolState
 from edgeproxy.errors import Kind
 from edgeproxy.telemetry import processes
 
-API = Literal["partner", "numbers", "calls"]  # those of the manage port
 Refused = Literal["broken", "large_head", "slow_head", "slow_reader", "idle", "too_many"]
 
 OTHER = "other"  # what the table does not have
@@ -39,15 +38,18 @@ STORE_FAULTS = (
 )  # fmt: skip
 REFUSALS: tuple[Refused, ...] = get_args(Refused)  # why connections are closed
 UNREAD = (400, 408, 415)  # how requests whose body cannot be read are answered
-STATUSES: dict[API, tuple[int, ...]] = {
+# How the APIs of the manage port answer; another one answers with some of the last.
+STATUSES: dict[str, tuple[int, ...]] = {
     "partner": (200, 400, 401, 403, 404, 405, 415, 500, 501, 503),
     "numbers": (200, 400, 401, 403, 404, 405, 409, 415, 429, 500),
     "calls": (200, 400, 401, 404, 405, 415, 429, 500, 503),
 }
+ANY_STATUS = tuple(sorted({status for statuses in STATUSES.values() for status in statuses}))
 LATENCY_MS = (1, 2, 3, 5, 7.5, 10, 15, 20, 30, 40, 50, 60, 100, 250, 500, 1000, 2500, 5000, 10_000)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 POOLS_TOLD = 500  # of which metrics are told by name: bounds what Prometheus has to keep
 
+_LATENCY_OF_APIS = "edgeproxy_api_request_seconds"
 _STARTING, READY, DRAINING = 0.0, 1.0, 2.0
 
 
@@ -94,6 +96,14 @@ def _dynamic_statuses() -> dict[str, tuple[str, ...]]:
     return told | {OTHER: (f"outcome:{OTHER}", f"unread:{OTHER}")}
 
 
+def _requests_of(api: str) -> Metric:
+    """The row of an API that the table does not name."""
+    return Metric(
+        f"edgeproxy_{api}_requests_total", "counter", f"Requests of the {api} API by HTTP status.",
+        ("status",), _each(api, ANY_STATUS),
+    )  # fmt: skip
+
+
 METRICS = (
     # POST /api -----------------------------------------------------------------------------------------------------
     Metric(
@@ -136,7 +146,7 @@ METRICS = (
     ),
     # All APIs ------------------------------------------------------------------------------------------------------
     Metric(
-        "edgeproxy_api_request_seconds", "histogram",
+        _LATENCY_OF_APIS, "histogram",
         "Time to answer a request, by API; of those on the manage port with the time in which its body comes.",
         ("api",), {api: (f"latency:{api}",) for api in ("dynamic", *STATUSES)}, LATENCY_MS, 1e-3,
     ),
@@ -213,12 +223,26 @@ _AT = {name: index for index, name in enumerate(_CELLS)}
 class _Cells(dict[object, int]):
     """Where the cells of a label's values are; values that it has not are counted as `other`."""
 
-    def __init__(self, cell: str, values: Iterable[object]) -> None:
-        super().__init__({value: _AT[f"{cell}:{value}"] for value in values})
-        self._other = _AT[f"{cell}:{OTHER}"]
+    def __init__(self, cell: str, values: Iterable[object], at: Mapping[str, int] = _AT) -> None:
+        super().__init__({value: at[f"{cell}:{value}"] for value in values})
+        self._other = at[f"{cell}:{OTHER}"]
 
     def __missing__(self, value: object) -> int:
         return self._other
+
+
+@dataclass(frozen=True, slots=True)
+class _APICells:
+    """Where the cells of an API of the manage port are."""
+
+    statuses: _Cells
+    first_latency: int
+    latency_sum: int
+
+    @staticmethod
+    def of(api: str, at: Mapping[str, int]) -> "_APICells":
+        first = f"latency:{api}:{LATENCY_MS[0]}"
+        return _APICells(_Cells(api, STATUSES.get(api, ANY_STATUS), at), at[first], at[f"latency:{api}:sum"])
 
 
 _OUTCOME = _Cells("outcome", OUTCOMES)
@@ -226,9 +250,6 @@ _EVENT = _Cells("event", (*EVENTS, "joined"))
 _UNREAD = _Cells("unread", UNREAD)
 _STORE_FAULT = _Cells("store_fault", STORE_FAULTS)
 _REFUSED = _Cells("refused", REFUSALS)
-_STATUS = {api: _Cells(api, statuses) for api, statuses in STATUSES.items()}
-_FIRST_LATENCY = {api: _AT[f"latency:{api}:{LATENCY_MS[0]}"] for api in STATUSES}
-_LATENCY_SUM = {api: _AT[f"latency:{api}:sum"] for api in STATUSES}
 _FIRST_DYNAMIC_LATENCY, _DYNAMIC_LATENCY_SUM = _AT[f"latency:dynamic:{LATENCY_MS[0]}"], _AT["latency:dynamic:sum"]
 _FIRST_BATCH, _BATCH_SUM = _AT[f"batch:{BATCH_SIZES[0]}"], _AT["batch:sum"]
 _STORE_UP, _STATE, _STARTS, _PROCESS = _AT["store_up"], _AT["state"], _AT["starts"], _AT["process"]
@@ -237,8 +258,9 @@ _STORE_UP, _STATE, _STARTS, _PROCESS = _AT["store_up"], _AT["state"], _AT["start
 class Counts:
     """The cells of one worker; each method counts one thing."""
 
-    def __init__(self, cells: "memoryview[float]") -> None:
+    def __init__(self, cells: "memoryview[float]", apis: Mapping[str, "_APICells"]) -> None:
         self._cells = cells
+        self._apis = apis
 
     def request(self, outcome: str, took_s: float) -> None:
         """Count an answered `POST /api`: its outcome (see `OUTCOMES`) and its time in s."""
@@ -251,12 +273,12 @@ class Counts:
         """Count a `POST /api` that is answered by `status` (see `UNREAD`) because its body cannot be read."""
         self._cells[_UNREAD[status]] += 1
 
-    def answered(self, api: API, status: int, took_s: float) -> None:
+    def answered(self, api: str, status: int, took_s: float) -> None:
         """Count an answered request of an API of the manage port: its HTTP status and its time in s."""
-        cells, ms = self._cells, took_s * 1000
-        cells[_STATUS[api][status]] += 1
-        cells[_FIRST_LATENCY[api] + bisect_left(LATENCY_MS, ms)] += 1
-        cells[_LATENCY_SUM[api]] += ms
+        cells, ms, at = self._cells, took_s * 1000, self._apis[api]
+        cells[at.statuses[status]] += 1
+        cells[at.first_latency + bisect_left(LATENCY_MS, ms)] += 1
+        cells[at.latency_sum] += ms
 
     def batch(self, size: int, events: dict[str, int]) -> None:
         """Count a batch that the store decided, and what happened in it (see `EVENTS`; and `joined`)."""
@@ -304,20 +326,33 @@ class Counts:
 
 
 class Board:
-    """The shared cells of all workers of a node. Make it before the workers are forked."""
+    """The shared cells of all workers of a node. Make it before the workers are forked.
 
-    def __init__(self, workers: int) -> None:
-        self._memory = mmap.mmap(-1, workers * len(_CELLS) * 8)
+    `apis` are those of the manage port. One that the table does not name has the rows that others have.
+    """
+
+    def __init__(self, workers: int, apis: Iterable[str] = tuple(STATUSES)) -> None:
+        unnamed = [api for api in apis if api not in STATUSES]
+        latency = {api: (f"latency:{api}",) for api in unnamed}
+        self._metrics = [
+            *(replace(row, cells={**row.cells, **latency}) if row.name == _LATENCY_OF_APIS else row for row in METRICS),
+            *map(_requests_of, unnamed),
+        ]
+        # The table's cells come first, where `Counts` knows them to be.
+        names = dict.fromkeys([*_CELLS, *(name for metric in self._metrics for name in metric.cell_names())])
+        self._at = {name: index for index, name in enumerate(names)}
+        self._apis = {api: _APICells.of(api, self._at) for api in (*STATUSES, *unnamed)}
+        self._memory = mmap.mmap(-1, workers * len(self._at) * 8)
         self._cells = memoryview(self._memory).cast("d")
         self.workers = workers
 
     def row(self, worker: int) -> Counts:
         """The cells of one worker."""
-        return Counts(self._cells[worker * len(_CELLS) : (worker + 1) * len(_CELLS)])
+        return Counts(self._cells[worker * len(self._at) : (worker + 1) * len(self._at)], self._apis)
 
     def total(self, name: str) -> float:
         """The sum of one cell over all workers."""
-        return sum(self._cells[_AT[name] :: len(_CELLS)])
+        return sum(self._cells[self._at[name] :: len(self._at)])
 
     def exposition(self) -> bytes:
         """The metrics of this node, in Prometheus' text format. Looks at all workers' processes."""
@@ -329,10 +364,10 @@ class Board:
             "edgeproxy_build_info": [(_versions(), 1)],
         }
         for worker in range(self.workers):
-            process = processes.look(int(self._cells[worker * len(_CELLS) + _PROCESS]))
+            process = processes.look(int(self._cells[worker * len(self._at) + _PROCESS]))
             for name, value in process.items():
                 read.setdefault(name, []).append(((str(worker),), value))
-        for metric in METRICS:
+        for metric in self._metrics:
             if metric.bounds:
                 yield self._histogram(metric)
             elif metric.cells:
