@@ -314,26 +314,14 @@ class Handler:
         """Read the request, answer it by `resolve`, and count it."""
         headers = request.headers
         if hdrs.EXPECT in headers and request.version >= HttpVersion11:
-            if headers[hdrs.EXPECT].lower() != "100-continue":
-                raise web.HTTPExpectationFailed
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            await _meet_expectation(request)
         try:
             length = headers.get(hdrs.CONTENT_LENGTH)
-            if length is None and headers.get(hdrs.TRANSFER_ENCODING, "chunked").lower() != "chunked":
-                raise web.HTTPNotImplemented  # it is framed by chunks, but coded before that
-            if length is not None and int(length) > wire.BODY_MOST:
-                body = _OVERSIZED
-            elif request.content.is_eof():  # as a rule the body came with the head
-                body = request.content.read_nowait()
+            if length is not None and request.content.is_eof() and int(length) <= wire.BODY_MOST:
+                body = request.content.read_nowait()  # as a rule it came with the head
             else:
-                async with asyncio.timeout(self._body_s):
-                    body = await request.read()
-        except TimeoutError:
-            self._counts.unread(408)
-            raise web.HTTPRequestTimeout from None
-        except HTTPRequestEntityTooLarge:
-            body = _OVERSIZED
-        except (HTTPException, asyncio.CancelledError):
+                body = await self._receive(request, length)
+        except HTTPException:
             raise
         except Exception:
             self._counts.unread(400)
@@ -343,11 +331,7 @@ class Handler:
         client = self._client_ip.find(request.remote, tuple(headers.getall(self._ip_header, ())))
         call = Call(body, signatures, client, started + self._wait_s)
         if hdrs.CONTENT_ENCODING in headers and body is not _OVERSIZED:
-            try:
-                call.body, call.coded = _inflated(body, ",".join(headers.getall(hdrs.CONTENT_ENCODING))), body
-            except web.HTTPUnsupportedMediaType:
-                self._counts.unread(415)
-                raise
+            call.body, call.coded = self._inflated(body, ",".join(headers.getall(hdrs.CONTENT_ENCODING))), body
         retry_after = None
         status, outcome = 200, "success"
         try:
@@ -376,20 +360,52 @@ class Handler:
             response.force_close()  # what is left of the body is not worth reading
         return response
 
+    async def _receive(self, request: web.BaseRequest, length: str | None) -> bytes:
+        """A body that did not come with its head, or is larger than it may be, or comes in chunks.
 
-def _inflated(body: bytes, coding: str) -> bytes:
-    """A body as it was before it was coded, within the limit of any body: the account that proves it is named in it."""
-    try:
-        return inflate(body, coding, wire.BODY_MOST)
-    except CodingError as error:
-        text = orjson.dumps({"success": False, "error": str(error)}).decode()
-        raise web.HTTPUnsupportedMediaType(
-            text=text, content_type="application/json", headers={hdrs.ACCEPT_ENCODING: "gzip, deflate"}
-        ) from None
-    except TooLargeError:
-        return _OVERSIZED
-    except MalformedError:
-        return b""  # no JSON either
+        Raises:
+            HTTPNotImplemented, HTTPRequestTimeout; whatever the connection broke with.
+        """
+        if length is None and request.headers.get(hdrs.TRANSFER_ENCODING, "chunked").lower() != "chunked":
+            raise web.HTTPNotImplemented  # it is framed by chunks, but coded before that
+        if length is not None and int(length) > wire.BODY_MOST:
+            return _OVERSIZED
+        if request.content.is_eof():
+            return request.content.read_nowait()
+        try:
+            async with asyncio.timeout(self._body_s):
+                return await request.read()
+        except TimeoutError:
+            self._counts.unread(408)
+            raise web.HTTPRequestTimeout from None
+        except HTTPRequestEntityTooLarge:
+            return _OVERSIZED
+
+    def _inflated(self, body: bytes, coding: str) -> bytes:
+        """A body as it was before it was coded, within the limit of any body: its account is named in it.
+
+        Raises:
+            HTTPUnsupportedMediaType: the coding is not read.
+        """
+        try:
+            return inflate(body, coding, wire.BODY_MOST)
+        except CodingError as error:
+            self._counts.unread(415)
+            text = orjson.dumps({"success": False, "error": str(error)}).decode()
+            raise web.HTTPUnsupportedMediaType(
+                text=text, content_type="application/json", headers={hdrs.ACCEPT_ENCODING: "gzip, deflate"}
+            ) from None
+        except TooLargeError:
+            return _OVERSIZED
+        except MalformedError:
+            return b""  # no JSON either
+
+
+async def _meet_expectation(request: web.BaseRequest) -> None:
+    """Ask for the body of a client that waits to be asked. Raises: HTTPExpectationFailed."""
+    if request.headers[hdrs.EXPECT].lower() != "100-continue":
+        raise web.HTTPExpectationFailed
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 def _outcome(call: Call, account: Account, ask: Ask, resolution: Resolution) -> str:

@@ -48,15 +48,13 @@ class NumbersAPI(Endpoint):
         if not window.passed:
             wait_s = -(-window.wait_ms // 1000)
             raise Refusal(429, f"more than {account.per_second} requests per second", retry_after=wait_s)
-        refusal: Refusal | None = None
         try:
             answer, left = await self._run(call, account, method, asked)
         except RefusedError as refused:
             left = spent(refused.detail)
-            refusal = wire.refusal(refused, left.day_left_ms)
+            call.limits = rate_limits(account, window.left, left.points_left, left.day_left_ms)
+            raise wire.refusal(refused, left.day_left_ms) from None
         call.limits = rate_limits(account, window.left, left.points_left, left.day_left_ms)
-        if refusal is not None:
-            raise refusal
         return wire.respond(answer)
 
     async def _run(
