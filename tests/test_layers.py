@@ -102,3 +102,22 @@ def test_a_library_stays_in_its_rooms(library: str, rooms: set[str]) -> None:
 
 def test_no_module_is_without_a_subject() -> None:
     assert not {path.stem for path in MODULES} & {"utils", "util", "helpers", "common", "misc", "constants", "base"}
+
+
+LISTING = "| file | what it knows |\n|---|---|\n"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in sorted(PACKAGE.glob("*/README.md")) if LISTING in page.read_text()],
+    ids=lambda page: page.parent.name,
+)
+def test_a_page_that_lists_the_files_of_a_room_lists_all(page: Path) -> None:
+    tables = [text.partition("\n\n")[0] for text in page.read_text().split(LISTING)[1:]]
+    listed = [row.split("`")[1] for table in tables for row in table.splitlines()]
+    assert len(listed) == len(set(listed))
+    there = {path.name for path in page.parent.glob("*.py")} | {
+        f"{path.parent.name}/" for path in page.parent.glob("*/__init__.py")
+    }
+    there |= {f"lua/{path.name}" for path in page.parent.glob("lua/*.lua")}
+    assert there - {"__init__.py"} <= set(listed) <= there
