@@ -4,13 +4,13 @@ import fnmatch
 import functools
 import ipaddress
 import re
-import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import unquote_plus, urlsplit
 
+from edgeproxy.accounts import moments
 from edgeproxy.accounts.number import current_form, is_valid
 
 Overflow = Literal["original", "shared", "recycle"]
@@ -248,7 +248,7 @@ class Account:
         The store picks today's by its own clock, so a host whose clock is off by less than that decides nothing.
         Days of 23 and 25 hours come out as the time zone has them.
         """
-        zone = zoneinfo.ZoneInfo(self.timezone)
+        zone = moments.zone(self.timezone)
         today = datetime.fromtimestamp(around_ms / 1000, zone).date()
         days = [today + timedelta(days=offset) for offset in range(-3, 5)]
         return [int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000) for day in days]

@@ -9,7 +9,7 @@ import yaml
 from kubernetes_validate.utils import validate
 
 from edgeproxy.calls import handler as calls_handler
-from edgeproxy.numbers import handler as static_handler
+from edgeproxy.numbers import handler as numbers_handler
 from edgeproxy.settings import Settings
 from tests.deploy.servers import DEPLOY
 
@@ -107,7 +107,7 @@ def test_from_outside_the_apis_are_reached_and_nothing_else(monkeypatch: pytest.
     assert {path["backend"]["service"]["port"]["name"] for path in paths} == {"manage"}
     prefixes = {path["path"] for path in paths if path["pathType"] == "Prefix"}
     assert prefixes == {"/" + settings(monkeypatch).api_version, "/phone-service", calls_handler.PATH}
-    assert static_handler.PATH.startswith("/phone-service/")
+    assert numbers_handler.PATH.startswith("/phone-service/")
     assert {path["path"] for path in paths if path["pathType"] == "Exact"} == {"/docs", "/openapi.json"}
     for name in ("edgeproxy", "edgeproxy-manage"):
         spec = one("Ingress", name)["spec"]

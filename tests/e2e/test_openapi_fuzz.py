@@ -30,7 +30,7 @@ from edgeproxy.calls.caller import read_caller
 from edgeproxy.node import document as described
 from edgeproxy.node.rooms import ROOMS
 from edgeproxy.numbers import handler as static
-from edgeproxy.numbers import wire as static_wire
+from edgeproxy.numbers import wire as numbers_wire
 from edgeproxy.partner import openapi as partner_api
 from edgeproxy.partner.resources.records import LISTS
 from edgeproxy.partner.wire import METHODS
@@ -218,7 +218,7 @@ def aim_static(case: Case, partner: Partner) -> None:
 def looks_like_digits(value: object) -> bool:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value == int(value) and 10**4 <= value < 10**15
-    return isinstance(value, str) and static_wire.WRITTEN.fullmatch(value) is not None
+    return isinstance(value, str) and numbers_wire.WRITTEN.fullmatch(value) is not None
 
 
 def as_written(number: str, digits: object) -> str | int:

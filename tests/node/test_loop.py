@@ -29,7 +29,7 @@ from edgeproxy.calls import wire as calls_wire
 from edgeproxy.commands import demo_data as demo
 from edgeproxy.dynamic import handler, signature, wire
 from edgeproxy.numbers import handler as static
-from edgeproxy.numbers import wire as static_wire
+from edgeproxy.numbers import wire as numbers_wire
 from edgeproxy.partner.resources import OPERATIONS
 from edgeproxy.partner.resources.customers import ADDRESS
 from edgeproxy.partner.resources.greetings import SOUND_MOST
@@ -197,7 +197,7 @@ async def test_dynamic_numbers(desktop: Desktop) -> None:
 
 async def test_static_numbers_and_calls(desktop: Desktop) -> None:
     for path, most in [
-        *((static.PATH + method, static_wire.BODY_MOST) for method in static_wire.METHODS),
+        *((static.PATH + method, numbers_wire.BODY_MOST) for method in numbers_wire.METHODS),
         (calls.PATH, calls_wire.BODY_MOST),
         (f"{calls.PATH}/erase", calls_wire.BODY_MOST),
     ]:

@@ -7,7 +7,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from edgeproxy.node.document import document
 from edgeproxy.node.rooms import ROOMS
-from edgeproxy.numbers import handler as static_handler
+from edgeproxy.numbers import handler as numbers_handler
 from edgeproxy.numbers import wire
 from tests.openapi import DOCUMENT, PLACES, VERSION
 
@@ -36,7 +36,7 @@ def test_every_operation_is_in_it_and_nothing_else() -> None:
         if method in ("get", "put", "post", "delete", "patch", "head", "options", "trace")
     }
     resources = {(operation.method, f"/{VERSION}/{path}") for operation, path in PLACES}
-    statics = {("POST", static_handler.PATH + method) for method in wire.METHODS}
+    statics = {("POST", numbers_handler.PATH + method) for method in wire.METHODS}
     service = {("GET", path) for path in ("/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")}
     of_calls = {("GET", "/calls/lookup"), ("POST", "/calls"), ("POST", "/calls/erase")}
     assert found == resources | statics | of_calls | service | {("POST", "/api")}

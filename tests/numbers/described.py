@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 
 from edgeproxy.http.openapi.tree import RATE_LIMITS, RETRY_AFTER
-from edgeproxy.numbers import handler as static_handler
+from edgeproxy.numbers import handler as numbers_handler
 from tests.conftest import Edge
 from tests.numbers.bodies import reserve
 from tests.openapi import DOCUMENT, resolved, validator
@@ -20,7 +20,7 @@ SENT_WHOLE = reserve(ignoreEarlyMedia=False) | {
 
 
 def static_operation(method: str) -> Any:
-    return DOCUMENT["paths"][static_handler.PATH + method]["post"]
+    return DOCUMENT["paths"][numbers_handler.PATH + method]["post"]
 
 
 async def ask_static(edge: Edge, method: str, sent: Any, ip: str = "", **headers: str) -> tuple[int, bytes, Any]:
@@ -28,7 +28,7 @@ async def ask_static(edge: Edge, method: str, sent: Any, ip: str = "", **headers
     login = {"Access-Token": headers.get("token", "demo-token"), "SiteId": headers.get("site", "1001")}
     raw = sent if isinstance(sent, bytes) else orjson.dumps(sent)
     login["X-Forwarded-For"] = ip or edge.fresh_ip()
-    url = edge.manage + static_handler.PATH + method
+    url = edge.manage + numbers_handler.PATH + method
     async with edge.client.post(url, data=raw, headers=login) as response:
         answer, content = await response.read(), response.headers.get("Content-Type")
         described = resolved(static_operation(method)["responses"][str(response.status)])

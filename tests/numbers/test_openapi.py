@@ -11,9 +11,9 @@ import pytest
 
 from edgeproxy.http.access import ACCESS_TOKEN
 from edgeproxy.http.openapi.tree import RATE_LIMITS
-from edgeproxy.numbers import handler as static_handler
+from edgeproxy.numbers import handler as numbers_handler
 from edgeproxy.numbers import openapi as static
-from edgeproxy.numbers import wire as static_wire
+from edgeproxy.numbers import wire as numbers_wire
 from edgeproxy.store.embedded import EmbeddedStore
 from tests.conftest import Desk, Edge, serving
 from tests.numbers.bodies import TABLE, redirect, reserve, without
@@ -34,38 +34,38 @@ ONLY_A_VALIDATOR_TELLS = [
 ]
 
 
-CHECKS = {"StaticChange": static_wire.check_change, "StaticOne": static_wire.check_one,
-          "StaticMany": static_wire.check_many}  # fmt: skip
+CHECKS = {"StaticChange": numbers_wire.check_change, "StaticOne": numbers_wire.check_one,
+          "StaticMany": numbers_wire.check_many}  # fmt: skip
 
 
 def static_agree(tree: Any, name: str = "StaticChange") -> bool:
     """Whether schema and server take a body; they must not differ."""
     try:
-        CHECKS[name](static_wire.parse(json.dumps(tree).encode()))
+        CHECKS[name](numbers_wire.parse(json.dumps(tree).encode()))
         taken = True
-    except (static_wire.InvalidError, static_wire.MalformedError):
+    except (numbers_wire.InvalidError, numbers_wire.MalformedError):
         taken = False
     assert validator(SCHEMAS[name]).is_valid(tree) == taken, tree
     return taken
 
 
 def test_a_static_method_is_as_the_gateway_has_it() -> None:
-    assert tuple(static._METHODS) == static_wire.METHODS
+    assert tuple(static._METHODS) == numbers_wire.METHODS
     assert {int(status): code for status, (code, _) in static._ERRORS.items()} == {
         status: code
-        for status, code in static_wire._CODES.items()
+        for status, code in numbers_wire._CODES.items()
         if status != 405  # is never the answer of a POST
     }
     scheme = DOCUMENT["components"]["securitySchemes"]["accessToken"]
     assert (scheme["type"], scheme["in"], scheme["name"]) == ("apiKey", "header", ACCESS_TOKEN)
-    for method in static_wire.METHODS:
+    for method in numbers_wire.METHODS:
         tree = static_operation(method)
         assert tree["security"] == [{"accessToken": []}]
         assert [(parameter["in"], parameter["name"], parameter["required"]) for parameter in tree["parameters"]] == [
-            ("header", static_handler._SITE_ID, True)
+            ("header", numbers_handler._SITE_ID, True)
         ]
         assert tree["responses"].keys() - {"409"} == {"200", "400", "401", "403", "404", "415", "429", "500"}
-        assert str(static_wire.BODY_MOST) in tree["requestBody"]["description"]
+        assert str(numbers_wire.BODY_MOST) in tree["requestBody"]["description"]
 
 
 def test_every_field_of_a_static_number_has_a_meaning_and_every_meaning_a_field() -> None:
@@ -106,7 +106,7 @@ def test_schema_and_server_take_the_same_changes_of_a_body() -> None:
 
 def test_at_least_one_part_is_required() -> None:
     bare: Any = {"phoneNumber": FREE}
-    parts = {name: SENT_WHOLE[name] for name in static_wire.PARTS}
+    parts = {name: SENT_WHOLE[name] for name in numbers_wire.PARTS}
     for kept in itertools.product((False, True), repeat=len(parts)):
         sent = {name: part for (name, part), there in zip(parts.items(), kept, strict=True) if there}
         assert static_agree(bare | sent) == any(kept)
@@ -141,7 +141,7 @@ def test_a_flag_may_be_its_text() -> None:
     ((_, member),) = (
         found for found in members(SCHEMAS["StaticChange"]) if found[0].endswith("reserveRedirect.ignoreEarlyMedia")
     )
-    parts = static_wire.check_change(reserve()).parts()
+    parts = numbers_wire.check_change(reserve()).parts()
     assert parts["redirectOptions"]["reserveRedirect"]["ignoreEarlyMedia"] is member["default"]
 
 
@@ -195,11 +195,11 @@ def test_every_example_of_a_static_body_is_taken() -> None:
 def test_a_number_is_listed_as_described() -> None:
     rules = validator(SCHEMAS["StaticNumber"])
     for _, right, _ in TABLE:
-        shown = {"phoneNumber": FREE, **static_wire.show(static_wire.check_change(right).parts())}
+        shown = {"phoneNumber": FREE, **numbers_wire.show(numbers_wire.check_change(right).parts())}
         rules.validate(shown)
         for path, member in members(SCHEMAS["StaticNumber"]):
             assert set(member.get("properties", ())) == set(member.get("required", ())), path
-    free = {"phoneNumber": FREE, **static_wire.show({})}
+    free = {"phoneNumber": FREE, **numbers_wire.show({})}
     rules.validate(free)
     for name in free:
         assert not rules.is_valid({other: value for other, value in free.items() if other != name})
@@ -220,8 +220,8 @@ async def test_answers_of_static_methods_are_as_described(edge: Edge, desk: Desk
     status, answer, _ = await ask_static(edge, "list", {"phoneNumbers": [FREE, STATIC_NUMBER]})
     assert (status, [shown["poolName"] for shown in orjson.loads(answer)]) == (200, ["y", None])
     assert (await ask_static(edge, "delete", {"phoneNumber": FREE}))[0] == 200
-    for method in static_wire.METHODS:
-        for raw in (b"", b"{", b"[]", b" " * (static_wire.BODY_MOST + 1), {}, {"phoneNumber": 1, "phoneNumbers": 1}):
+    for method in numbers_wire.METHODS:
+        for raw in (b"", b"{", b"[]", b" " * (numbers_wire.BODY_MOST + 1), {}, {"phoneNumber": 1, "phoneNumbers": 1}):
             assert (await ask_static(edge, method, raw))[0] == 400
         assert (await ask_static(edge, method, {}, token="unknown-token"))[0] == 401
         assert (await ask_static(edge, method, {}, site="1002"))[0] == 403
@@ -255,7 +255,7 @@ async def test_a_static_method_without_its_store_answers_as_described(tmp_path: 
         async with serving(embedded.url) as edge:
             assert (await ask_static(edge, "list", {"phoneNumbers": [FREE]}))[0] == 200
             embedded.__exit__(None, None, None)
-            for method in static_wire.METHODS:
+            for method in numbers_wire.METHODS:
                 assert (await ask_static(edge, method, {"phoneNumbers": [FREE]}))[0] == 500
 
 
