@@ -49,7 +49,11 @@ class Connections:
         url = self._url
         options |= self.login() | {"db": url.database, "retry": Retry(NoBackoff(), 0)}
         if url.kind == "sentinel":
-            of_sentinels: dict[str, Any] = {"socket_timeout": MAP_S, "socket_connect_timeout": MAP_S, "protocol": 2}
+            # No retries: of redis-py's own, with growing pauses, one sentinel that is away takes seconds; the next is
+            # asked instead.
+            of_sentinels: dict[str, Any] = {
+                "socket_timeout": MAP_S, "socket_connect_timeout": MAP_S, "retry": Retry(NoBackoff(), 0), "protocol": 2,
+            }  # fmt: skip
             if url.sentinel_password is not None:
                 of_sentinels |= {"username": url.sentinel_username, "password": url.sentinel_password}
             sentinel = Sentinel(url.hosts, sentinel_kwargs=of_sentinels | self.tls())  # type: ignore[no-untyped-call]
