@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import fcntl
 import itertools
 import os
 import re
@@ -37,6 +38,49 @@ hypothesis.settings.load_profile("edgeproxy")
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 DEMO = Path(account_file.__file__).with_name("demo.yaml")
 NOON = 1_780_000_000_000 // 86_400_000 * 86_400_000 + 43_200_000  # a noon in UTC
+
+
+WORKERS_MOST = 4  # of one run: each is a process with a store of its own
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run the whole suite in several processes; what is slow, a part, or on a store that is chosen runs in one."""
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and config.option.markexpr == "not slow"
+    chosen = any(name.startswith("EDGEPROXY_TEST_STORE") for name in os.environ)
+    unsaid = getattr(config.option, "numprocesses", 0) is None  # by `-n`, the option of pytest-xdist
+    one_of_them = "PYTEST_XDIST_WORKER" in os.environ  # which would start others, and they others
+    if whole and unsaid and not one_of_them and not chosen and not config.option.keyword and not config.option.usepdb:
+        config.option.numprocesses = min(len(os.sched_getaffinity(0)), WORKERS_MOST)
+        config.option.dist = "worksteal"  # neighbours stay together, and share what a module makes once
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Let other processes of the run wait while a test that is marked `alone` runs."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    with in_turn(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+@contextlib.contextmanager
+def in_turn(*, alone: bool) -> Iterator[None]:
+    """Go through a gate into a room, which one has alone or several share: these files stand for both.
+
+    Who waits for the room to be empty holds the gate, so that it does become empty.
+    """
+    here = Path(__file__)
+    with here.open() as gate, here.with_name("__init__.py").open() as room:
+        try:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            if not alone:
+                fcntl.flock(gate, fcntl.LOCK_UN)
+            yield
+        finally:  # also where a test has forked, and its child has the files open
+            fcntl.flock(room, fcntl.LOCK_UN)
+            fcntl.flock(gate, fcntl.LOCK_UN)
 
 
 @pytest.fixture(autouse=True)

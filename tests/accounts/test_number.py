@@ -208,6 +208,7 @@ def test_what_comes_out_is_possible_and_reads_as_itself(text: str, region: str) 
         assert read_number(number, other) == number
 
 
+@pytest.mark.alone
 @settings(max_examples=200, deadline=None)
 @given(st.lists(PIECES, min_size=1, max_size=4).map("".join), st.sampled_from(["DE", "US", "BR", "CN", "AR"]))
 def test_no_text_takes_long(piece: str, region: str) -> None:

@@ -96,6 +96,7 @@ def test_a_body_is_signed_once_for_each_secret(monkeypatch: pytest.MonkeyPatch) 
     assert done == [b"next", b"freespee"]
 
 
+@pytest.mark.alone
 def test_a_query_full_of_signatures_costs_no_more_than_one() -> None:
     body, query = b"x" * 16_384, "&".join(["sign=0"] * 1170)  # as many as a line of a head may hold
     began = time.thread_time()

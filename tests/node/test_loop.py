@@ -40,6 +40,8 @@ from tests.conftest import DEMO, Desk, Edge, serving, web_request
 from tests.partner.client import authorization
 from tests.servers import configured
 
+pytestmark = pytest.mark.alone
+
 HELD_MOST_S = 0.020
 TRIES = 3  # a machine may be noisy, and what a request costs comes again,
 # also by the second try, as what the first made a worker remember is forgotten.

@@ -48,6 +48,7 @@ async def test_accounts_do_not_mix_and_leave_together(desk: Desk) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.alone
 async def test_an_answer_is_there_by_the_deadline_with_a_frozen_store(desk: Desk) -> None:
     await desk.load(DEMO)
     demo = await desk.account("demo")

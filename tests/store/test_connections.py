@@ -15,7 +15,7 @@ async def test_no_time_is_spent_on_a_sentinel_that_is_away() -> None:
     servers = connect(url, on_up=lambda up: None, on_fault=lambda fault: None)
     async with asyncio.timeout(1):
         with pytest.raises(MasterNotFoundError):
-            await servers.server("").calm.get_connection()
+            await servers.server("").call_calmly([("PING",)])
     await servers.close()
 
 
