@@ -8,6 +8,7 @@ import click
 
 from edgeproxy.commands import account_file_of, audited, clock, fail, load_settings, run, store_of
 from edgeproxy.errors import SealError
+from edgeproxy.http import aiohttp_private
 from edgeproxy.settings import Settings
 from edgeproxy.store import keys, leftovers, rotation
 from edgeproxy.store.facts import ServerFacts, facts_of
@@ -38,6 +39,7 @@ def check(file: Path | None, repair: bool) -> None:
         return
     settings = load_settings()
     click.echo("settings: good")
+    click.echo(f"aiohttp: {aiohttp_private.tested()}")
     servers, secrets = run(_facts(settings), settings)
     wrong = 0
     for server in servers:

@@ -19,9 +19,9 @@ from itertools import islice
 from typing import Any, cast
 
 from aiohttp import hdrs, web
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
-from aiohttp.web_protocol import RequestHandler
 
+from edgeproxy.http import aiohttp_private
+from edgeproxy.http.aiohttp_private import BrokenHTTPError, Wire
 from edgeproxy.settings import Settings
 from edgeproxy.telemetry.metrics import Counts, Refused
 
@@ -43,7 +43,7 @@ _FULL = _refusal("503 Service Unavailable")
 
 
 class Port:
-    """The connections of a port; call it for the protocol of a new one. `options` are `RequestHandler`'s.
+    """The connections of a port; call it for the protocol of a new one. `options` are those of aiohttp's.
 
     When there are `most`, a new one takes the place of an idle one: of the oldest that has never asked anything, else
     of the one that asked longest ago. While none is idle, new ones are refused.
@@ -67,7 +67,7 @@ class Port:
         self._options = options | {
             "keepalive_timeout": settings.keepalive_s, "access_log": None, "auto_decompress": False,
         }  # fmt: skip
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._silent: OrderedDict[Connection | Handshake, None] = OrderedDict()  # by their opening
         self._asking: OrderedDict[Connection | Handshake, None] = OrderedDict()  # by their last request
 
@@ -77,7 +77,7 @@ class Port:
 
     def connection(self, handshake: "Handshake | None" = None) -> "Connection":
         """The protocol of a connection that takes the place of its handshake."""
-        return Connection(self, self._server, self._loop, self._options, handshake)
+        return Connection(self, self._server, self._options, handshake)
 
     def admit(self, connection: "Connection | Handshake") -> bool:
         """Give a new connection a place, if there is one."""
@@ -181,7 +181,7 @@ class TLSListener:
         self._port.end_handshakes()
 
 
-class Connection(RequestHandler):
+class Connection(Wire):
     """A client's connection.
 
     A head must be whole within `header_s` of its first byte; a connection on which none has begun is idle. A head that
@@ -194,11 +194,10 @@ class Connection(RequestHandler):
         self,
         port: Port,
         server: web.Server,
-        loop: asyncio.AbstractEventLoop,
         options: dict[str, Any],
         handshake: Handshake | None = None,
     ) -> None:
-        super().__init__(server, loop=loop, **options)
+        super().__init__(server, loop=port.loop, **options)
         self._port = port
         self._handshake = handshake
         self._head_of = -1  # how many requests had come before the head that is timed
@@ -207,11 +206,6 @@ class Connection(RequestHandler):
         self._unread_timer: asyncio.TimerHandle | None = None
         self._wire: asyncio.Transport | None = None  # `transport` is None as soon as aiohttp wants to close
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether no request is being answered. A head may have begun."""
-        return self._waiter is not None and not self._messages
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or refuse it for want of a place."""
         wire = self._wire = cast("asyncio.Transport", transport)
@@ -219,32 +213,31 @@ class Connection(RequestHandler):
             self._port.leave(self._handshake)
             self._handshake = None
         if not self._port.admit(self):
-            self._force_close = True  # what it sends is not looked at
+            self.ignore_all()
             wire.write(_FULL)
             wire.close()
             return
         super().connection_made(transport)
-        if self._task_handler is not None:
-            self._task_handler.add_done_callback(self._ended)
+        self.call_at_end(self._ended)
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sends; begins the time of a head that is not whole."""
         super().data_received(data)
-        if self._messages:
+        if self.has_requests:
             self._port.asked(self)
-        elif data and (self._waiter is not None or not self._request_count) and not self._force_close:
-            if self._head_of != self._request_count:
-                self._head_of, self._head_bytes = self._request_count, 0
+        elif data and self.takes_a_head:
+            if self._head_of != self.requests_seen:
+                self._head_of, self._head_bytes = self.requests_seen, 0
                 if self._head_timer is not None:
                     self._head_timer.cancel()
-                self._head_timer = self._loop.call_later(self._port.head_s, self._head_is_late)
+                self._head_timer = self._port.loop.call_later(self._port.head_s, self._head_is_late)
             self._head_bytes += len(data)
             if self._head_bytes > self._port.head_bytes:
                 self._refuse("large_head", _LARGE)
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        if self._head_of == self._request_count:
+        if self._head_of == self.requests_seen:
             self._refuse("slow_head", _LATE)
 
     def _refuse(self, reason: Refused, answer: bytes) -> None:
@@ -261,7 +254,7 @@ class Connection(RequestHandler):
         After such a request aiohttp 3.14.5 forgets the rest of what it had read, unless the protocol is one that it
         knows. What follows would then be taken for a request in its midst.
         """
-        if request._message.upgrade:  # noqa: SLF001 - aiohttp offers it nowhere else, and headers cost a look-up each
+        if aiohttp_private.asks_for_upgrade(request):
             resp.force_close()
         if isinstance(resp, web.StreamResponse):
             resp.headers[hdrs.SERVER] = _NAME  # else aiohttp would tell its version, and Python's
@@ -275,10 +268,10 @@ class Connection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer broken HTTP without quoting it, neither to the client nor in the log."""
-        if not isinstance(exc, HttpProcessingError):
+        if not isinstance(exc, BrokenHTTPError):
             return super().handle_error(request, status, exc, message)
-        _forget_frames(exc)
-        large = isinstance(exc, LineTooLong) or exc.message == "Too many headers received"
+        aiohttp_private.forget_frames(exc)
+        large = aiohttp_private.is_large_head(exc)
         self._port.counts.refused("large_head" if large else "broken")
         response = web.Response(status=431 if large else 400)
         response.force_close()
@@ -296,18 +289,16 @@ class Connection(RequestHandler):
             self._unread_timer.cancel()
             self._unread_timer = None
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
+    def _ended(self) -> None:
         # Requests that wait, their bodies and their faults refer to this connection, and it to them: without this they
         # would stay until the garbage collector runs, which it rarely does here.
-        for message, _ in self._messages:
-            _forget_frames(getattr(message, "exc", None))
-        self._messages.clear()
+        self.forget_requests()
         if self._wire is not None:
             self._await_reader()  # or closing would wait for ever, for an answer to be read or TLS to be ended
 
     def _await_reader(self) -> None:
         if self._unread_timer is None:
-            self._unread_timer = self._loop.call_later(self._port.read_s, self._is_unread)
+            self._unread_timer = self._port.loop.call_later(self._port.read_s, self._is_unread)
 
     def _is_unread(self) -> None:
         if self._wire is not None:
@@ -324,12 +315,6 @@ class Connection(RequestHandler):
                 timer.cancel()
         self._port.leave(self)
         super().connection_lost(exc)
-
-
-def _forget_frames(exc: BaseException | None) -> None:
-    """Drop what an exception knows of where it was raised: the client's bytes among it."""
-    if exc is not None:
-        exc.__traceback__ = exc.__context__ = exc.__cause__ = None
 
 
 def places(settings: Settings) -> int:

@@ -8,20 +8,14 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, cast
+from collections.abc import AsyncIterator, Callable
 
-from aiohttp import hdrs, http_parser, web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestHandler
+from aiohttp import hdrs, web
 from redis.exceptions import RedisError
-from yarl import URL
 
 from edgeproxy.accounts import number
 from edgeproxy.errors import Fault, StoreError
+from edgeproxy.http import aiohttp_private
 from edgeproxy.http.access import Offenders
 from edgeproxy.http.connections import Port, TLSListener, places
 from edgeproxy.http.endpoint import Worker
@@ -43,7 +37,7 @@ _http_log = logging.getLogger("edgeproxy.http")
 
 def _is_ours(record: logging.LogRecord) -> bool:
     """Leave out what broken HTTP makes aiohttp log: it quotes the client's bytes, signatures too, and its IP."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    return not (record.exc_info and isinstance(record.exc_info[1], aiohttp_private.BrokenHTTPError))
 
 
 _http_log.addFilter(_is_ours)
@@ -118,7 +112,7 @@ class Gateway:
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         """Serve while the context lasts; on leaving, close the ports and finish what is in flight."""
-        if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
+        if not aiohttp_private.parses_in_c():
             raise RuntimeError("aiohttp's C parser is missing; the pure-Python one is not fit for the edge")
         async with self._store, self._listeners():
             ready = asyncio.create_task(self._become_ready())
@@ -187,14 +181,13 @@ class Gateway:
         worker = Worker(self._store, self._settings, self._counts, offenders)
         self._apis = [room.edge(worker) for room in self._rooms if room.edge is not None]
         paths = EdgePort(self._apis, self._settings.path_prefix, self._counts, self._draining)
-        edge = web.Server(
-            cast("Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]", paths),  # what is `Prepared` will do
-            request_factory=functools.partial(_small_request, most=max(api.BODY_MOST for api in self._apis)),
-        )
+        edge = aiohttp_private.server(paths, max(api.BODY_MOST for api in self._apis))
         manage = web.AppRunner(self._manage_app(worker))
         await manage.setup()
-        manage_server = cast("web.Server", manage.server)
-        manage_server.request_factory = _naming_resources(manage_server.request_factory, self._settings.path_prefix)
+        # Whatever way clients and proxies have of naming a resource, requests have one.
+        manage_server = aiohttp_private.server_of(
+            manage, functools.partial(resource, prefix=self._settings.path_prefix)
+        )
         most = places(self._settings)
         port = functools.partial(Port, settings=self._settings, most=most, counts=self._counts, logger=_http_log)
         loop = asyncio.get_running_loop()
@@ -214,7 +207,7 @@ class Gateway:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(end):
                     await paths.idle()
-            edge.pre_shutdown()
+            aiohttp_private.take_no_more(edge)
             await edge.shutdown(max(0.1, end - loop.time()))
             manage_listener.close()
             await manage.cleanup()
@@ -233,30 +226,6 @@ class Gateway:
         if self._draining.is_set():
             response.force_close()
             response.headers[hdrs.CONNECTION] = "close"  # aiohttp has decided on this header before it asks
-
-
-def _naming_resources(make: Callable[..., web.BaseRequest], prefix: str) -> Callable[..., web.BaseRequest]:
-    """A request factory whose requests name their resources in one way, whatever way clients and proxies have."""
-
-    def named(message: RawRequestMessage, *more: Any) -> web.BaseRequest:
-        target = resource(message.path, prefix)
-        if target != message.path:
-            path, _, query = target.partition("#")[0].partition("?")
-            message = message._replace(path=target, url=URL.build(path=path, query_string=query, encoded=True))
-        return make(message, *more)
-
-    return named
-
-
-def _small_request(
-    message: RawRequestMessage,
-    payload: StreamReader,
-    protocol: RequestHandler,
-    writer: AbstractStreamWriter,
-    task: "asyncio.Task[None]",
-    most: int,
-) -> web.BaseRequest:
-    return web.BaseRequest(message, payload, protocol, writer, task, task.get_loop(), client_max_size=most)
 
 
 def _refuse_connections(listener: socket.socket) -> None:

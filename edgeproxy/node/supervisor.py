@@ -18,6 +18,7 @@ from typing import Any
 
 import uvloop
 
+from edgeproxy.http import aiohttp_private
 from edgeproxy.node.gateway import Gateway
 from edgeproxy.node.rooms import ROOMS
 from edgeproxy.settings import Settings
@@ -72,6 +73,8 @@ class Supervisor:
         """Serve; calls `on_ready` once, when every worker is ready. Returns when all have drained."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        if not aiohttp_private.is_tested():
+            _log.warning("aiohttp %s", aiohttp_private.tested())
         told = False
         try:
             while not self._stopping or self._workers:

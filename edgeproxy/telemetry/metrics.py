@@ -245,7 +245,7 @@ class _APICells:
         return _APICells(_Cells(api, STATUSES.get(api, ANY_STATUS), at), at[first], at[f"latency:{api}:sum"])
 
 
-_OUTCOME = _Cells("outcome", OUTCOMES)
+_OUTCOME = {outcome: _AT[f"outcome:{outcome}"] for outcome in OUTCOMES}
 _EVENT = _Cells("event", (*EVENTS, "joined"))
 _UNREAD = _Cells("unread", UNREAD)
 _STORE_FAULT = _Cells("store_fault", STORE_FAULTS)
@@ -265,7 +265,10 @@ class Counts:
     def request(self, outcome: str, took_s: float) -> None:
         """Count an answered `POST /api`: its outcome (see `OUTCOMES`) and its time in s."""
         cells, ms = self._cells, took_s * 1000
-        cells[_OUTCOME[outcome]] += 1
+        try:  # the hot path: a dict that answers for what it has not, as others have here, costs 20 ns
+            cells[_OUTCOME[outcome]] += 1
+        except KeyError:
+            cells[_AT[f"outcome:{OTHER}"]] += 1
         cells[_FIRST_DYNAMIC_LATENCY + bisect_left(LATENCY_MS, ms)] += 1
         cells[_DYNAMIC_LATENCY_SUM] += ms
 
