@@ -11,6 +11,7 @@ from edgeproxy.errors import SealError
 from edgeproxy.http import aiohttp_private
 from edgeproxy.settings import Settings
 from edgeproxy.store import keys, leftovers, rotation
+from edgeproxy.store.embedded import EmbeddedStore
 from edgeproxy.store.facts import ServerFacts, facts_of
 from edgeproxy.store.functions import Functions
 from edgeproxy.store.rotation import Tally
@@ -45,6 +46,7 @@ def check(file: Path | None, repair: bool) -> None:
     for server in servers:
         place = f"store {server.place}" if server.place else "store"
         click.echo(f"{place}: {server.product}")
+        click.echo(f"{place}: {_allocator(server, settings)}")
         forgets = list(_forgets(server, settings))
         wrong += len(forgets)
         for text in forgets:
@@ -66,6 +68,17 @@ def check(file: Path | None, repair: bool) -> None:
         wrong += 1
     if wrong:
         sys.exit(1)
+
+
+def _allocator(server: ServerFacts, settings: Settings) -> str:
+    """Which allocator a server has its memory from: the one it was built with, or was started with on this host."""
+    allocator, url = server.allocator, settings.store_url
+    here = url is None or url.get_secret_value().startswith("unix:")
+    if here and "jemalloc" not in allocator:
+        allocator = EmbeddedStore.allocator(server.process) or allocator
+    if "jemalloc" in allocator:
+        return f"its memory is {allocator}'s"
+    return f"its memory is {allocator}'s; with jemalloc it takes a quarter to half less CPU (on Debian: libjemalloc2)"
 
 
 def _forgets(server: ServerFacts, settings: Settings) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import ctypes.util
 import fcntl
 import functools
 import os
@@ -78,6 +79,14 @@ class EmbeddedStore:
             raise EmbeddedStoreError(f"{self._directory}: {error}") from None
         return True
 
+    @staticmethod
+    def allocator(pid: int) -> str | None:
+        """The allocator of memory of the server with this process id: `jemalloc` or `libc`; None: it cannot be seen."""
+        try:
+            return "jemalloc" if b"/libjemalloc.so" in Path(f"/proc/{pid}/maps").read_bytes() else "libc"
+        except OSError:
+            return None
+
     @property
     def pid(self) -> int:
         """The server's process id."""
@@ -126,6 +135,7 @@ class EmbeddedStore:
             begin = functools.partial(_begin_server, os.getpid(), server_lock.fileno())
             self._process = subprocess.Popen(  # noqa: S603 - our own binary, no shell
                 [binary, *arguments],
+                env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -187,6 +197,18 @@ class EmbeddedStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+@functools.cache
+def _jemalloc() -> str | None:
+    """The name of the jemalloc library, if it is installed. With it the server takes a quarter to half less CPU."""
+    return ctypes.util.find_library("jemalloc")
+
+
+def _environment() -> dict[str, str]:
+    """The server's: the bundled one is built without jemalloc, so it is loaded before it where it is found."""
+    preloaded = [name for name in (_jemalloc(), os.environ.get("LD_PRELOAD")) if name]
+    return os.environ | {"LD_PRELOAD": " ".join(preloaded)} if preloaded else dict(os.environ)
 
 
 def _owned(directory: Path) -> IO[str]:

@@ -20,6 +20,8 @@ class ServerFacts:
     functions: dict[str, bool]  # library → whether it is loaded
     others: tuple[str, ...]  # libraries of other releases
     ahead_ms: float  # its clock less this host's
+    allocator: str  # of its memory, as it was built
+    process: int  # its process id, on its host
 
 
 async def facts_of(servers: Servers) -> list[ServerFacts]:
@@ -51,6 +53,8 @@ async def facts_of(servers: Servers) -> list[ServerFacts]:
                 functions=functions,
                 others=others,
                 ahead_ms=time_ms(time_there) - host_ms,
+                allocator=info.get("mem_allocator", "libc"),
+                process=int(info["process_id"]),
             )
         )
     return found

@@ -1,6 +1,7 @@
-"""Who owns a data directory: one process at a time, by a lock that ends with it however it ends."""
+"""The embedded store: who owns a data directory, by a lock that ends with its owner however it ends; its allocator."""
 
 import contextlib
+import ctypes.util
 import os
 import signal
 import subprocess
@@ -173,3 +174,26 @@ def test_what_was_written_outlives_the_kill(tmp_path: Path) -> None:
     os.kill(server, 0)  # it is ending, or not yet
     with EmbeddedStore(tmp_path) as store, redis.Redis.from_url(store.url) as client:
         assert client.get("ep1:test") == b"kept"
+
+
+@pytest.mark.skipif(ctypes.util.find_library("jemalloc") is None, reason="jemalloc is not installed")
+def test_the_server_has_its_memory_from_jemalloc_where_that_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EmbeddedStore(tmp_path / "with") as store:
+        assert EmbeddedStore.allocator(store.pid) == "jemalloc"
+    monkeypatch.setattr(embedded, "_jemalloc", lambda: None)
+    with EmbeddedStore(tmp_path / "without") as store:
+        assert EmbeddedStore.allocator(store.pid) == "libc"
+
+
+def test_a_server_without_jemalloc_starts_and_what_else_is_preloaded_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "_jemalloc", lambda: "libjemalloc-that-is-gone.so.2")
+    monkeypatch.setenv("LD_PRELOAD", "libm.so.6")
+    with EmbeddedStore(tmp_path) as store:
+        maps = Path(f"/proc/{store.pid}/maps").read_text()
+        assert "libm.so.6" in maps or "/libm." in maps
+        assert EmbeddedStore.allocator(store.pid) == "libc"
+    assert EmbeddedStore.allocator(2**22 + 1) is None  # no process has that id
