@@ -3,7 +3,6 @@
 import random
 
 import orjson
-import pytest
 
 from edgeproxy.accounts.account import CLICK_IDS
 from edgeproxy.partner.resources.cdrs import CDR_EXTENDED
@@ -248,42 +247,6 @@ async def test_a_session_of_the_release_before_goes_on_without_a_first_touch(api
     assert (visit.first, visit.last.at_ms) == (None, now)
     assert visit.last.sent["fullUrl"] == "https://example.com/contact"
     assert visit.parameters == {"custnr": "1", "plan": "gold"}
-
-
-# What was kept of a session while pages were kept whole: of one page, of two, and of several from many networks.
-WHOLE_PAGES = """
-local now = tonumber(ARGV[3])
-local record = {tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5], now, '+4930111', 'p', '+493015981400', now}
-for i, value in ipairs(ARGV[6] == '' and {} or {-1, ARGV[6], '', now}) do record[10 + i] = value end
-return redis.call('SET', KEYS[1], cmsgpack.pack(record), 'PX', 100000000)
-"""
-
-
-@pytest.mark.parametrize("pages", [1, 2, 3])
-@pytest.mark.parametrize("networks", ["", "many"])
-async def test_a_session_whose_pages_were_kept_whole_is_read_and_goes_on(
-    api: Api, desk: Desk, pages: int, networks: str
-) -> None:
-    session = "11111111-1111-4111-8111-111111111111"
-    last = '{"requestIpAddress":"203.0.113.0","parameters":{"b":"2"},"type":"web","trackingId":"me","fullUrl":"https://e/2"}'
-    first = '{"parameters":{"a":"1"},"type":"web","trackingId":"me","fullUrl":"https://e/1"}' if pages > 1 else ""
-    between = '{"c":"3"}' if pages > 2 else ""
-    seen = networks if pages > 1 else ""  # who has seen one page has seen one network
-    key, now = keys.session_prefix("x") + session, api.clock.now
-    await desk.redis.eval(WHOLE_PAGES, 1, key, now + 1_800_000, last, now, first, between, seen)
-    visit = await visit_of(desk, session)
-    assert visit.first is not None
-    assert visit.first.sent["fullUrl"] == ("https://e/1" if first else "https://e/2")
-    assert (visit.last.sent["fullUrl"], visit.last.sent["requestIpAddress"]) == ("https://e/2", "203.0.113.0")
-    dimensions = ({"a": "1"} if first else {}) | ({"c": "3"} if between else {}) | {"b": "2"}
-    assert (visit.parameters, visit.many_networks) == (dimensions, seen == "many")
-    for page in (LATER, LAST):
-        assert await api.visit(sessionId=session, **page) == session
-    visit = await visit_of(desk, session)
-    assert visit.first is not None
-    assert visit.first.sent["fullUrl"] == ("https://e/1" if first else "https://e/2")
-    assert visit.last.sent["fullUrl"] == "https://example.com/contact"
-    assert dimensions.items() <= visit.parameters.items()
 
 
 async def test_the_release_before_reads_and_writes_our_sessions(api: Api, desk: Desk) -> None:

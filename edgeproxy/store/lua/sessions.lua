@@ -88,41 +88,10 @@ end
 
 local PLUS = ('+'):byte()
 
-local WHOLE, AFTER_DIMENSIONS, NETWORKS = '{"requestIpAddress":', '},"type":', -1
-
--- A page that was kept whole: less its context, and its context.
-local function part(page)
-  local ends = page:find(AFTER_DIMENSIONS, 1, true)
-  if not ends then return page, '' end
-  return '{' .. page:sub(ends + 2), page:sub(2, ends)
-end
-
--- A record from when pages were kept whole, context first. The first page ('' while it is the last one too, false: not known)
--- and the dimensions between stood where CONTEXT and EARLIER stand, and among the leases NETWORKS, marks, '', since when.
-local function read_whole_pages(record)
-  local page, context = part(record[PAGE])
-  local read, first, between, networks = {record[END], page, record[BEGUN], context, '', record[LAST]}, record[4], record[5], ''
-  for at = FIRST_LEASE, #record, LEASE do
-    if record[at] ~= NETWORKS then
-      for i = at, at + LEASE - 1 do read[#read + 1] = record[i] end
-    else
-      networks = record[at + 1] == MANY and MANY or moment_text(record[at + 3]) .. record[at + 1]
-    end
-  end
-  if first ~= '' then
-    local first_context = false
-    if first then first, first_context = part(first) end
-    read[EARLIER] = cmsgpack.pack({first, first_context, between, networks})
-  end
-  return read
-end
-
 -- A record, in this release's form.
 local function read_session(record)
   local begun, page = record[BEGUN], record[PAGE]
-  if begun and begun:byte() ~= PLUS then
-    return page:sub(1, #WHOLE) == WHOLE and read_whole_pages(record) or record
-  end
+  if begun and begun:byte() ~= PLUS then return record end
   local read = {record[END], page, '', '', cmsgpack.pack({false, false, '', ''}), 0}
   if page ~= '' then
     local visit = cjson.decode(page)
