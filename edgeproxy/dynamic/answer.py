@@ -11,6 +11,8 @@ from email.utils import formatdate
 
 from aiohttp import ClientConnectionResetError, HttpVersion11, web
 
+from edgeproxy.http.aiohttp_private import drained
+
 _REASONS = {status.value: status.phrase.encode() for status in http.HTTPStatus}
 _heads: dict[int, bytes] = {}  # status → the head's constant part
 _heads_of = 0  # the second that their Date tells
@@ -71,4 +73,4 @@ class Answer:
             b"%bContent-Length: %d\r\n%b\r\n%b"
             % (_head(self._status), len(self._body), self._headers.encode("ascii"), self._body)
         )
-        await self._request.writer.drain()  # a client that reads nothing must not fill our memory with answers
+        await drained(self._request)  # a client that reads nothing must not fill our memory with answers

@@ -21,6 +21,7 @@ from edgeproxy.accounts.number import read_number
 from edgeproxy.dynamic import signature, wire
 from edgeproxy.dynamic.answer import Answer
 from edgeproxy.errors import Fault, Kind
+from edgeproxy.http.aiohttp_private import ask_for_body
 from edgeproxy.http.body import CodingError, MalformedError, TooLargeError, inflate
 from edgeproxy.http.client_ip import Client, ClientIP, read_client
 from edgeproxy.settings import Settings
@@ -405,7 +406,7 @@ async def _meet_expectation(request: web.BaseRequest) -> None:
     """Ask for the body of a client that waits to be asked. Raises: HTTPExpectationFailed."""
     if request.headers[hdrs.EXPECT].lower() != "100-continue":
         raise web.HTTPExpectationFailed
-    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    await ask_for_body(request)
 
 
 def _outcome(call: Call, account: Account, ask: Ask, resolution: Resolution) -> str:

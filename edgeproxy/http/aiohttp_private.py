@@ -105,6 +105,16 @@ def asks_for_upgrade(request: web.BaseRequest) -> bool:
 # Requests and answers -------------------------------------------------------------------------------------------------
 
 
+async def ask_for_body(request: web.BaseRequest) -> None:
+    """Tell a client that waits to be asked (`Expect: 100-continue`) to send its body."""
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def drained(request: web.BaseRequest) -> Awaitable[None]:
+    """To wait until the client has read enough of what was written, so that more of it may be kept."""
+    return request.writer.drain()
+
+
 def server(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse | Prepared]], body_most: int) -> web.Server:
     """A server without routes, whose requests refuse to read a body of more bytes."""
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from edgeproxy import wording
 from edgeproxy.accounts.account import Account
 from edgeproxy.accounts.number import form_value
+from edgeproxy.http.aiohttp_private import ask_for_body
 from edgeproxy.http.body import inflate, read_object, receive
 from edgeproxy.http.endpoint import Refusal, coding
 from edgeproxy.partner.render import FORBIDDEN_IN_XML, Format, Tree, render
@@ -106,7 +107,7 @@ async def receive_body(request: web.Request, operation: Operation, within_s: flo
     if operation.method == "GET" or not request.body_exists:
         return Body()
     if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version >= HttpVersion11:
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await ask_for_body(request)
     content = await receive(request.content, request.content_length, operation.body_most, within_s)
     kind = request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
     return Body(content, coding(request), kind)

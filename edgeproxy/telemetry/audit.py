@@ -13,6 +13,9 @@ from typing import Literal
 from edgeproxy.errors import NotDurableError, PartlyDoneError, RefusedError, SealError, StoreError
 from edgeproxy.telemetry.logs import JSONLines
 
+# Made; nothing was changed; it may have been made or not; made, but not known to be safe on disk.
+Ended = Literal["done", "refused", "uncertain", "not durable"]
+
 _audit_log = logging.getLogger("edgeproxy.audit")
 _audit_log.setLevel(logging.INFO)  # whatever is logged else, the audit is
 
@@ -38,14 +41,14 @@ def write(
     fields: Iterable[str] = (),
     refusals: tuple[type[Exception], ...] = (),
 ) -> Iterator[Write]:
-    """A context in which one write is made; on leaving it, its line is written (see `log_audit`).
+    """A context in which one write is made; on leaving it, its line is written (see `_log`).
 
     `refusals` are exceptions, beside the store's, that say that nothing was changed. What ends with any other, or is
     cancelled, may have been made or not.
     """
     refusing: tuple[type[Exception], ...] = (RefusedError, StoreError, SealError, *refusals)
     made = Write(account, record, fields)
-    ended: Literal["done", "refused", "uncertain", "not durable"] = "uncertain"
+    ended: Ended = "uncertain"
     try:
         yield made
         ended = "refused" if made.refused else "done"
@@ -58,9 +61,7 @@ def write(
         ended = "refused"
         raise
     finally:
-        log_audit(
-            what, account=made.account, who=who, ip=ip, record=made.record, fields=sorted(made.fields), ended=ended
-        )
+        _log(what, account=made.account, who=who, ip=ip, record=made.record, fields=sorted(made.fields), ended=ended)
 
 
 @contextlib.contextmanager
@@ -75,7 +76,7 @@ def audit_to_stderr() -> Iterator[None]:
         _audit_log.removeHandler(handler)
 
 
-def log_audit(
+def _log(
     what: str,
     *,
     account: str | None,
@@ -83,7 +84,7 @@ def log_audit(
     ip: str | None,
     record: str | None,
     fields: list[str],
-    ended: Literal["done", "refused", "uncertain", "not durable"],
+    ended: Ended,
 ) -> None:
     """Write a line of the audit to the log `edgeproxy.audit`: who wrote what (`customers.create`), and how that ended.
 

@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import redis
 
 from edgeproxy import cli, commands, settings
 from edgeproxy.errors import NotDurableError, RefusedError, UncertainError
+from edgeproxy.http import aiohttp_private
 from edgeproxy.store import functions, keys, removal
 from edgeproxy.store.embedded import EmbeddedStore
 from edgeproxy.store.sealing import new_key
@@ -355,6 +357,12 @@ def test_check_fails_for_a_store_that_can_forget(
     assert result.exit_code == 1
     assert "CAN FORGET: " in result.stdout
     assert told in result.stdout
+
+
+def test_check_tells_of_an_aiohttp_that_was_never_tested(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert f"\naiohttp: {aiohttp_private.TESTED[-1]}\n" in run(store_url, "check").stdout
+    monkeypatch.setattr(aiohttp_private, "TESTED", ("1.2.3",))
+    assert re.search(r"\naiohttp: \S+ was NEVER TESTED .*: install 1\.2\.3\n", run(store_url, "check").stdout)
 
 
 def test_check_fails_where_fewer_replicas_follow_than_are_asked_for(client: Any, store_url: str) -> None:

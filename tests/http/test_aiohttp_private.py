@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import http_exceptions, http_parser, web, web_protocol
 from aiohttp.http_parser import RawRequestMessage
+from aiohttp.http_writer import StreamWriter
 from packaging.requirements import Requirement
 from yarl import URL
 
@@ -77,6 +78,12 @@ def test_how_a_request_is_made() -> None:
     wanted = ["message", "payload", "protocol", "payload_writer", "task", "loop", "client_max_size"]
     assert set(wanted) <= set(parameters(web.BaseRequest.__init__))
     assert parameters(web.BaseRequest.__init__)[1:7] == wanted[:6]
+
+
+def test_what_is_written_to_a_client_beside_answers() -> None:
+    assert isinstance(vars(web.BaseRequest)["writer"], property)
+    for name in ("write", "drain"):
+        assert inspect.iscoroutinefunction(getattr(StreamWriter, name))
 
 
 async def test_a_message_can_be_given_another_target() -> None:
