@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeproxy.dynamic.handler import SHOWN_MOST
+from edgeproxy.dynamic.memory import SHOWN_MOST
 from edgeproxy.dynamic.wire import BODY_MOST
 from edgeproxy.settings import Settings
 

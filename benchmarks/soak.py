@@ -34,7 +34,7 @@ from benchmarks.attacks import KINDS
 from benchmarks.open_loop import _core_seconds
 from benchmarks.peers import Server
 from benchmarks.traffic import COOLDOWN_S, IDLE_S, Site, Users, Visitors
-from edgeproxy.dynamic.handler import Memory, Windows
+from edgeproxy.dynamic.memory import Memory, Windows
 from edgeproxy.partner import digest
 from edgeproxy.store import Store, keys
 from edgeproxy.store import users as partner_users

@@ -4,14 +4,13 @@ import asyncio
 import functools
 import logging
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import orjson
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.web_exceptions import HTTPException, HTTPRequestEntityTooLarge
-from cachetools import LRUCache, TTLCache
+from cachetools import TTLCache
 from crawleruseragents import is_crawler
 from multidict import istr
 
@@ -20,6 +19,7 @@ from edgeproxy.accounts.display import show_number
 from edgeproxy.accounts.number import read_number
 from edgeproxy.dynamic import signature, wire
 from edgeproxy.dynamic.answer import Answer
+from edgeproxy.dynamic.memory import Memory, Windows
 from edgeproxy.errors import Fault, Kind
 from edgeproxy.http.aiohttp_private import ask_for_body
 from edgeproxy.http.body import CodingError, MalformedError, TooLargeError, inflate
@@ -35,9 +35,6 @@ X_HTTP_STATUSES = istr("X-HTTP-STATUSES")
 _log = logging.getLogger(__name__)
 _AGENTS_KEPT = 4096
 _OFFENDERS_KEPT = 16_384
-SHOWN_MOST = 64 * 1024**2  # bytes of memory for numbers shown, of both its generations; see deploy/CAPACITY.md
-_SESSION_BYTES, _NUMBER_BYTES = 500, 240  # what a session takes there, and each of its numbers, at most
-_NUMBERS_REMEMBERED_MOST = 256  # of one session
 _REMEMBERED_S = 1800
 _OVERSIZED = bytes(wire.BODY_MOST + 1)  # stands for a body that was not read to its end
 _LOOK_UP_S = 1  # between look-ups of unknown accounts for an IP past its limit of bad signatures
@@ -81,69 +78,6 @@ class _Offences:
 
     count: int = 0
     looked_up: float = 0.0  # when an unknown account was last looked up although the limit was passed
-
-
-class Memory:
-    """The numbers this worker has lately shown to sessions, for when the store does not answer.
-
-    Two generations of a plain dict: when the young one has half of the bytes that both may take (`most`), or is as old
-    as memories last, it becomes the old one.
-    """
-
-    def __init__(self, life_s: float, most: int = SHOWN_MOST) -> None:
-        self._life_s = life_s
-        self._half = most // 2
-        self._taken = 0  # bytes, of the young one
-        self._young: dict[tuple[str, str], dict[str, tuple[float, str]]] = {}
-        self._old: dict[tuple[str, str], dict[str, tuple[float, str]]] = {}
-        self._turned = 0.0
-
-    def keep(self, account: str, session_id: str, shown: dict[str, tuple[float, str]], now: float) -> None:
-        """Remember what was shown: number on page (E.164) → when, and the tracking number."""
-        young = self._young
-        if self._taken >= self._half or now - self._turned > self._life_s:
-            self._old, self._turned = young, now
-            young, self._taken = {}, 0
-            self._young = young
-        known = young.get((account, session_id))
-        if known is None:
-            young[account, session_id] = shown
-            self._taken += _SESSION_BYTES + _NUMBER_BYTES * len(shown)
-        elif len(known) <= _NUMBERS_REMEMBERED_MOST:
-            before = len(known)
-            known.update(shown)
-            self._taken += _NUMBER_BYTES * (len(known) - before)
-        else:
-            young[account, session_id] = shown
-            self._taken += _NUMBER_BYTES * len(shown)  # what they replace goes with the generation
-
-    def recall(self, account: str, session_id: str, on_page: str, since: float) -> str | None:
-        """The number that the session was shown for `on_page` at `since` or later."""
-        key = (account, session_id)
-        for generation in (self._young, self._old):
-            when, number = generation.get(key, {}).get(on_page, (0.0, ""))
-            if number and when >= since:
-                return number
-        return None
-
-
-class Windows:
-    """The limiter while the store is away: so many requests of a client IP in any second, of this worker alone."""
-
-    def __init__(self) -> None:
-        self._passed: LRUCache[str, deque[float]] = LRUCache(_OFFENDERS_KEPT)
-
-    def take(self, ip: str, limit: int, now: float) -> bool:
-        """Take a place in the IP's window; False if there is none. `now` is in s."""
-        passed = self._passed.get(ip)
-        if passed is None:
-            passed = self._passed[ip] = deque()
-        while passed and now - passed[0] > 1:
-            passed.popleft()
-        if len(passed) >= limit:
-            return False
-        passed.append(now)
-        return True
 
 
 class Handler:

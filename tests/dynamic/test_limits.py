@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeproxy.dynamic.handler import Windows
+from edgeproxy.dynamic.memory import Windows
 from edgeproxy.store import Store, keys
 from tests.conftest import Clock, Desk, Edge, serving, web_request
 from tests.dynamic.statuses import TINY, blocked, exhausted

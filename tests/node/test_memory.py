@@ -13,6 +13,7 @@ from cachetools import LRUCache
 from benchmarks import machine, sizing
 from edgeproxy.accounts import display, number
 from edgeproxy.dynamic import handler, wire
+from edgeproxy.dynamic.memory import CLIENTS_KEPT, Memory
 from edgeproxy.http import access, client_ip
 from edgeproxy.store import accounts as store_accounts
 
@@ -33,11 +34,11 @@ def taken(fill: Callable[[int], object]) -> float:
     return held / SAMPLE
 
 
-def of_shown(per_session: int, sessions: int, most: int) -> tuple[float, handler.Memory, list[str]]:
+def of_shown(per_session: int, sessions: int, most: int) -> tuple[float, Memory, list[str]]:
     """Bytes that `Memory` takes for sessions with so many numbers each; it; and the sessions, in order."""
     serial = itertools.count(10**11)
     ids = [str(uuid.UUID(int=i)) for i in range(sessions)]
-    memory = handler.Memory(1800, most)
+    memory = Memory(1800, most)
     tracemalloc.start()
     try:
         for i, session_id in enumerate(ids):
@@ -61,7 +62,7 @@ def test_numbers_shown_take_a_bounded_number_of_bytes(per_session: int) -> None:
 
 
 def test_a_session_that_shows_ever_more_numbers_is_bounded() -> None:
-    memory = handler.Memory(1800, 10**6)
+    memory = Memory(1800, 10**6)
     for i in range(10_000):
         memory.keep("demo", "s", {f"+{i}": (1.0, f"+{i}")}, 1.0)
     assert len(memory._young.get(("demo", "s"), {})) <= 257
@@ -113,7 +114,7 @@ READ: dict[str, tuple[int, Callable[[int], object]]] = {
     "bad signatures of addresses": (
         handler._OFFENDERS_KEPT, lambda i: CACHE.__setitem__(DISTINCT.format(i), handler._Offences())
     ),
-    "windows while the store is away": (handler._OFFENDERS_KEPT, window),
+    "windows while the store is away": (CLIENTS_KEPT, window),
     "addresses shut out": (
         access._SHUT_OUT_MOST, lambda i: CACHE.__setitem__(DISTINCT.format(i) + "x", True)
     ),
