@@ -80,7 +80,7 @@ def test_every_api_has_the_same_few_files() -> None:
     ("library", "rooms"),
     [
         ("redis", {"edgeproxy.store", "edgeproxy.node", "edgeproxy.simulate", "edgeproxy.commands"}),
-        ("click", {"edgeproxy.commands", "edgeproxy.cli"}),
+        ("click", {"edgeproxy.commands"}),
         (
             "aiohttp",
             {

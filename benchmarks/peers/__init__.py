@@ -134,7 +134,7 @@ def gateway(
 
     `ports` are the edge's and the manage port, 0 chooses one; its log is added to `log`; `settings` are further ones.
     """
-    code = "from edgeproxy.cli import main; main()"
+    code = "from edgeproxy.commands import main; main()"
     environment = {
         "EDGEPROXY_STORE_URL": store_url,
         "EDGEPROXY_HOST": "127.0.0.1",

@@ -1,13 +1,21 @@
-"""The commands `edgeproxy account list`, `show` and `remove`."""
+"""The commands `edgeproxy load`, and `edgeproxy account list`, `show` and `remove`."""
 
+from pathlib import Path
 from typing import Any
 
 import click
 
+from edgeproxy import wording
+from edgeproxy.accounts import file as account_file
 from edgeproxy.accounts.account import ACCOUNT_NAME
-from edgeproxy.commands import audited, fail, load_settings, run, store_of
-from edgeproxy.errors import StoreError
+from edgeproxy.accounts.file import AccountFile, AccountFileError
+from edgeproxy.commands.audited import audited
+from edgeproxy.commands.faults import NOTHING_CHANGED, fail, run, unreadable
+from edgeproxy.commands.opened import load_settings, store_of
+from edgeproxy.errors import PartlyDoneError, StoreError
 from edgeproxy.settings import Settings
+from edgeproxy.store import inventory, keys
+from edgeproxy.store.functions import Functions
 from edgeproxy.store.holdings import Entry, Holdings, entries, holdings
 from edgeproxy.store.removal import remove
 
@@ -65,6 +73,39 @@ def remove_account(name: str, yes: bool) -> None:
     click.echo(f"{name} is removed: {_many(gone, 'key')}")
 
 
+@click.command()
+@click.argument("file", type=Path)
+@click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+def load(file: Path, dry_run: bool) -> None:
+    """Bring an account file into the store: accounts, secrets, pools, numbers, limits, budgets.
+
+    What is as the file says stays as it is; accounts that the file does not name are left alone.
+    """
+    settings = load_settings()
+    accounts = account_file_of(file)
+    changes = run(_load(settings, accounts, dry_run), settings)
+    for change in changes:
+        for line in change.lines:
+            click.echo(f"{change.account}: {line}")
+    count = f"{len(changes)} of {len(accounts.accounts)} accounts"
+    click.echo(f"{count} would change" if dry_run else f"{count} changed")
+
+
+def account_file_of(file: Path) -> AccountFile:
+    """The account file, its warnings told on stderr; ends the command where it is refused."""
+    try:
+        accounts, warnings = account_file.read_closely(file)
+    except AccountFileError as error:
+        fail(f"{error}\n{NOTHING_CHANGED}")
+    except OSError as error:
+        fail(unreadable(file, error))
+    for line in wording.first_of(
+        [f"{file}:{warning.line}: warning: {warning.text}" for warning in warnings], "warnings"
+    ):
+        click.echo(line, err=True)
+    return accounts
+
+
 def _many(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
 
@@ -115,3 +156,22 @@ async def _remove(settings: Settings, found: Holdings) -> int:
     async with store_of(settings) as store:
         with audited("accounts.remove", account=found.account):
             return await remove(store, found, replicas=settings.durable_replicas)
+
+
+async def _load(settings: Settings, accounts: AccountFile, dry_run: bool) -> list[inventory.Change]:
+    async with store_of(settings) as store:
+        if dry_run:
+            return await inventory.compare(store, accounts)
+        with audited("accounts.load", account=",".join(accounts.accounts)) as write:
+            changes = await inventory.compare(store, accounts)
+            write.account = ",".join(change.account for change in changes) or None
+            write.fields = {name for change in changes for name in change.names()}
+            names = [keys.account(change.account) for change in changes] + [keys.ACCOUNTS, keys.OWNERS, keys.TOKENS]
+            functions = Functions(store, settings.durable_replicas)
+            try:
+                await inventory.apply(store, changes)
+            except PartlyDoneError:
+                await functions.flush(*names)
+                raise
+            await functions.flush(*names)  # lest a revoked secret or token come back after a crash
+        return changes

@@ -19,7 +19,9 @@ from edgeproxy.accounts.fields import Duration
 from edgeproxy.calls.caller import read_caller
 from edgeproxy.calls.export import FormatError, LibraryError, Opens, is_stdout, writer_of
 from edgeproxy.calls.export import export as write_export
-from edgeproxy.commands import UNAVAILABLE, audited, fail, known_account, load_settings, run, store_fault, store_of
+from edgeproxy.commands.audited import audited
+from edgeproxy.commands.faults import UNAVAILABLE, fail, run, store_fault
+from edgeproxy.commands.opened import known_account, load_settings, store_of
 from edgeproxy.errors import StoreError
 from edgeproxy.settings import Settings
 from edgeproxy.store import erasure

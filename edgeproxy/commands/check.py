@@ -6,7 +6,11 @@ from pathlib import Path
 
 import click
 
-from edgeproxy.commands import account_file_of, audited, clock, fail, load_settings, run, store_of
+from edgeproxy.commands import clock
+from edgeproxy.commands.accounts import account_file_of
+from edgeproxy.commands.audited import audited
+from edgeproxy.commands.faults import fail, run
+from edgeproxy.commands.opened import load_settings, store_of
 from edgeproxy.errors import SealError
 from edgeproxy.http import aiohttp_private
 from edgeproxy.settings import Settings
@@ -25,7 +29,7 @@ _STANDINGS: dict[Standing, str] = {
 
 
 @click.command()
-@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", required=False, type=Path)
 @click.option("--repair", is_flag=True, help="Free what loads that were cut off have claimed.")
 def check(file: Path | None, repair: bool) -> None:
     """Tell whether settings, store, functions and time are right; exit status 1 if not.
@@ -93,10 +97,9 @@ def _forgets(server: ServerFacts, settings: Settings) -> Iterator[str]:
     for name, what in (("lease_replicas", "visitors get no numbers"), ("durable_replicas", "writes fail")):
         asked = getattr(settings, name)
         if server.replicas < asked:
-            yield (
-                f"{settings.told_as(name)} asks for {asked} replicas, and {server.replicas} follow: {what} before "
-                "there are as many"
-            )
+            wanted = f"{asked} replica{'s' * (asked != 1)}"
+            there = f"{server.replicas} follow{'s' * (server.replicas == 1)}"
+            yield f"{settings.told_as(name)} asks for {wanted}, and {there}: {what} before there are as many"
 
 
 def _check_file(file: Path) -> None:

@@ -2,7 +2,9 @@
 
 import click
 
-from edgeproxy.commands import audited, known_account, load_settings, run, store_of
+from edgeproxy.commands.audited import audited
+from edgeproxy.commands.faults import run
+from edgeproxy.commands.opened import known_account, load_settings, store_of
 from edgeproxy.settings import Settings
 from edgeproxy.store.clock import Clock, Future
 from edgeproxy.store.pools import Pools

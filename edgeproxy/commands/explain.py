@@ -8,7 +8,8 @@ import orjson
 
 from edgeproxy.accounts.account import Account, Origin, Pool
 from edgeproxy.accounts.number import TEXT_MOST
-from edgeproxy.commands import fail, known_account, load_settings, run, store_of
+from edgeproxy.commands.faults import fail, run
+from edgeproxy.commands.opened import known_account, load_settings, store_of
 from edgeproxy.dynamic import signature, wire
 from edgeproxy.dynamic.explanation import Explanation, Number, explain_request
 from edgeproxy.dynamic.handler import KNOWN

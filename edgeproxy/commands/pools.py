@@ -3,7 +3,8 @@
 import click
 
 from edgeproxy.accounts.account import PoolState
-from edgeproxy.commands import load_settings, run, store_of
+from edgeproxy.commands.faults import run
+from edgeproxy.commands.opened import load_settings, store_of
 from edgeproxy.errors import StoreError
 from edgeproxy.settings import Settings
 from edgeproxy.store.pools import Pools

@@ -9,7 +9,7 @@ import click.testing
 import orjson
 import pytest
 
-from edgeproxy import cli
+from edgeproxy.commands import main
 from edgeproxy.dynamic import signature
 from edgeproxy.store import keys
 from edgeproxy.store.partner import Partner
@@ -58,7 +58,7 @@ class Table:
         with client_of(self.url, decoded=False) as client:
             before = contents(client)
             result = await asyncio.to_thread(
-                click.testing.CliRunner().invoke, cli.main, ["explain", *arguments],
+                click.testing.CliRunner().invoke, main, ["explain", *arguments],
                 env={"EDGEPROXY_STORE_URL": self.url}, input=body,
             )  # fmt: skip
             assert result.exit_code == status, result.output

@@ -39,7 +39,7 @@ def test_numbers_go_out_and_come_in(tmp_path: Path) -> None:
         named.write_text("phoneNumber,poolName\n79990000001,Пул\n", encoding="utf-8")
         assert run("numbers", "import", "--account", "demo", str(named), **store).returncode == 0
         warned = run("numbers", "export", "--account", "demo", str(named), PYTHONWARNDEFAULTENCODING="1", **store)
-        assert "edgeproxy/cli.py" not in warned.stderr  # whose encoding would be that of the locale
+        assert "edgeproxy/commands/numbers.py" not in warned.stderr  # whose encoding would be that of the locale
         assert "Пул" in named.read_text(encoding="utf-8")
         missing = run("numbers", "export", "--account", "nobody", str(tmp_path / "x.csv"), **store)
         assert (missing.returncode, missing.stderr) == (1, "there is no account nobody\n")

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 import orjson
 import pytest
 
-from edgeproxy.commands import demo_data as demo
+from edgeproxy.commands import demo_records as demo
 from edgeproxy.dynamic import signature
 from edgeproxy.store import Store
 from tests.conftest import Edge, serving, web_request

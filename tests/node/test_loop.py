@@ -26,7 +26,7 @@ from edgeproxy.accounts import display, number
 from edgeproxy.accounts.account import PoolState
 from edgeproxy.calls import handler as calls
 from edgeproxy.calls import wire as calls_wire
-from edgeproxy.commands import demo_data as demo
+from edgeproxy.commands import demo_records as demo
 from edgeproxy.dynamic import handler, signature, wire
 from edgeproxy.numbers import handler as static
 from edgeproxy.numbers import wire as numbers_wire

@@ -10,7 +10,7 @@ import orjson
 from aiohttp import DigestAuthMiddleware
 from yarl import URL
 
-from edgeproxy.commands import demo_data as demo
+from edgeproxy.commands import demo_records as demo
 from edgeproxy.partner import digest
 from edgeproxy.store import Store
 from tests.conftest import Edge, serving

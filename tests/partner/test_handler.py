@@ -12,7 +12,7 @@ import orjson
 import pytest
 from aiohttp import DigestAuthMiddleware
 
-from edgeproxy.commands import demo_data as demo
+from edgeproxy.commands import demo_records as demo
 from edgeproxy.partner import wire
 from edgeproxy.partner.resources import OPERATIONS
 from edgeproxy.partner.resources.operation import BODY_MOST, SMALL_BODY_MOST

@@ -9,7 +9,7 @@ from unittest.mock import ANY
 import pytest
 from pydantic import SecretStr
 
-from edgeproxy.commands import demo_data as demo
+from edgeproxy.commands import demo_records as demo
 from edgeproxy.partner import digest
 from edgeproxy.partner.resources import OPERATIONS
 from edgeproxy.store import Store, sealing

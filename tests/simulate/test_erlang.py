@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeproxy import cli
+from edgeproxy.commands import main
 from edgeproxy.simulate.erlang import blocking, numbers_for
 
 LOADS = st.floats(0.01, 2000)
@@ -73,7 +73,7 @@ def test_a_share_or_a_count_that_is_none_is_refused() -> None:
 @pytest.mark.parametrize("share", ["1%", "0.01", "1 %"])
 def test_pool_size(share: str) -> None:
     options = ["--visitors-per-hour", "600", "--hold", "1m", "--blocking", share]
-    result = CliRunner().invoke(cli.main, ["pool", "size", *options])
+    result = CliRunner().invoke(main, ["pool", "size", *options])
     assert result.output.splitlines() == [
         "18 numbers for 10 erlangs: 0.714 %",
         "with 16 it would be 2.23 %",
@@ -97,13 +97,13 @@ def test_pool_size(share: str) -> None:
 )
 def test_pool_size_names_the_option_that_is_wrong(option: str, value: str, why: str) -> None:
     options = {"--visitors-per-hour": "600", "--hold": "1m", "--blocking": "1%"} | {option: value}
-    result = CliRunner().invoke(cli.main, ["pool", "size", *[word for pair in options.items() for word in pair]])
+    result = CliRunner().invoke(main, ["pool", "size", *[word for pair in options.items() for word in pair]])
     assert result.exit_code == 2
     assert f"Invalid value for '{option}'" in result.output
     assert why in result.output
 
 
 def test_pool_size_ends_for_any_load() -> None:
-    result = CliRunner().invoke(cli.main, ["pool", "size", "--visitors-per-hour", "100000000", "--hold", "30d"])
+    result = CliRunner().invoke(main, ["pool", "size", "--visitors-per-hour", "100000000", "--hold", "30d"])
     assert result.exit_code == 2
     assert "at most 10,000,000" in result.output

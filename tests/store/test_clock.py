@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgeproxy.calls import attribution
-from edgeproxy.cli import main
+from edgeproxy.commands import main
 from edgeproxy.errors import Kind
 from edgeproxy.store import Store, keys
 from edgeproxy.store.access import Failures

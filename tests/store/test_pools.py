@@ -8,8 +8,8 @@ import click.testing
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from edgeproxy import cli
 from edgeproxy.accounts.account import PoolState
+from edgeproxy.commands import main
 from edgeproxy.store import keys
 from edgeproxy.store import pools as pools_module
 from edgeproxy.store.pools import Pools
@@ -215,7 +215,7 @@ async def test_of_a_store_that_is_away_nothing_is_told(desk: Desk, monkeypatch: 
 
 
 def run(url: str, *arguments: str) -> click.testing.Result:
-    return click.testing.CliRunner().invoke(cli.main, arguments, env={"EDGEPROXY_STORE_URL": url})
+    return click.testing.CliRunner().invoke(main, arguments, env={"EDGEPROXY_STORE_URL": url})
 
 
 def test_pool_status_shows_one_account_or_all(store_url: str) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import click.testing
 import pytest
 
-from edgeproxy import cli
 from edgeproxy.accounts import file as account_file
+from edgeproxy.commands import main
 from edgeproxy.errors import PartlyDoneError, StoreError
 from edgeproxy.store import Store, holdings, inventory, keys, leftovers, removal
 from edgeproxy.store.inventory import cluster, one_server, saving
@@ -284,7 +284,7 @@ async def test_loads_of_many_accounts_at_once_do_not_stop_one_another(desk: Desk
 
 
 def run(url: str, *arguments: str, said: str = "") -> click.testing.Result:
-    return click.testing.CliRunner().invoke(cli.main, arguments, env={"EDGEPROXY_STORE_URL": url}, input=said)
+    return click.testing.CliRunner().invoke(main, arguments, env={"EDGEPROXY_STORE_URL": url}, input=said)
 
 
 def audits(result: click.testing.Result) -> list[dict[str, Any]]:

@@ -13,9 +13,9 @@ import redis
 import redis.asyncio
 from pydantic import SecretStr
 
-from edgeproxy import cli
 from edgeproxy.accounts import file as account_file
-from edgeproxy.commands import demo_data as demo
+from edgeproxy.commands import demo_records as demo
+from edgeproxy.commands import main
 from edgeproxy.dynamic import signature
 from edgeproxy.errors import Fault, SealError
 from edgeproxy.partner import digest
@@ -38,7 +38,7 @@ def opened(url: str, *store_keys: str) -> Store:
 
 def run(url: str, *arguments: str, store_keys: str = "") -> click.testing.Result:
     settings = {"EDGEPROXY_STORE_URL": url, "EDGEPROXY_STORE_KEYS": store_keys}
-    return click.testing.CliRunner().invoke(cli.main, arguments, env=settings, input="a-password\n")
+    return click.testing.CliRunner().invoke(main, arguments, env=settings, input="a-password\n")
 
 
 async def load(store: Store, text: str = "") -> list[inventory.Change]:

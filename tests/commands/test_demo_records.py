@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from edgeproxy.commands import demo_data as demo
+from edgeproxy.commands import demo_records as demo
 from edgeproxy.errors import RefusedError
 from edgeproxy.store.calls import Calls
 from edgeproxy.store.erasure import erase

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from aiohttp import DigestAuthMiddleware
 
-from edgeproxy.commands import demo_data as demo
+from edgeproxy.commands import demo_records as demo
 from edgeproxy.partner.resources import OPERATIONS
 from edgeproxy.store import Store, connections
 from edgeproxy.store.access import token_hash
