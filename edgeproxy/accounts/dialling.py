@@ -113,7 +113,8 @@ def parsed(digits: str, region: str | None) -> PhoneNumber:
     if plan := _region_plan(region):
         if digits[0] != "0" and digits[0] not in plan.trunks and not digits.startswith(str(plan.country_code)):
             return _made(plan.country_code, digits)
-        if digits[0] == "0" != digits[1] and "0" in plan.trunks and plan.abroad.startswith("00"):
+        zero_before = digits[0] == "0" != digits[1] and "0" in plan.trunks and plan.abroad.startswith("00")
+        if zero_before and not plan.numbers.fullmatch(digits):  # else the zero may be the number's own, as in Rwanda
             return _made(plan.country_code, digits[1:])
     return phonenumbers.parse(digits, region)
 
@@ -165,6 +166,7 @@ class _Plan(NamedTuple):
     country_code: int
     trunks: str
     abroad: str
+    numbers: re.Pattern[str]  # those of the country, as far as its metadata go
 
 
 @functools.lru_cache(_PLANS_MOST)
@@ -185,4 +187,7 @@ def _plan(metadata: PhoneMetadata | None) -> _Plan | None:
         return None
     simple = _SIMPLE_PREFIXES.fullmatch(metadata.national_prefix_for_parsing or "")
     trunks = simple[1] + (simple[2] or "") if simple else ""
-    return _Plan(metadata.country_code, trunks, metadata.international_prefix or "") if simple else None
+    if not simple or metadata.general_desc is None:
+        return None
+    numbers = re.compile(metadata.general_desc.national_number_pattern or "")
+    return _Plan(metadata.country_code, trunks, metadata.international_prefix or "", numbers)
