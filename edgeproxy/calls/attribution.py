@@ -14,8 +14,8 @@ from typing import Any, Literal
 from edgeproxy.accounts.account import Account, Pool
 from edgeproxy.accounts.number import read_number
 from edgeproxy.store.calls import Calls, Lease
+from edgeproxy.store.numbers import StaticNumbers
 from edgeproxy.store.partner import Partner, Record
-from edgeproxy.store.static import Static
 from edgeproxy.store.visits import Visit
 
 _log = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ async def lookup(calls: Calls, account: Account, number: str, at_ms: int) -> Fou
             matches += _of_source(source, at_ms)
     if state == "static":
         with _if_readable(account, number, "scenario"):
-            ((_, parts),) = await Static(calls.store, None).look(account, [number])
+            ((_, parts),) = await StaticNumbers(calls.store, None).look(account, [number])
             matches.append(Match("static", _scenario(parts.get("redirectOptions")), static=parts))
     matches += [Match("shared", _to_what_is_replaced(pool), pool=pool) for pool in shared]
     matches.sort(key=lambda match: _ORDER.index(match.how))

@@ -18,8 +18,8 @@ from edgeproxy.partner import digest
 from edgeproxy.store import Store
 from edgeproxy.store.calls import Calls
 from edgeproxy.store.calls import Record as CallRecord
+from edgeproxy.store.numbers import Parts, StaticNumbers
 from edgeproxy.store.partner import Partner, Record
-from edgeproxy.store.static import Parts, Static
 from edgeproxy.store.users import User, Users
 
 USER, PASSWORD = "demo", "demo-password"
@@ -57,7 +57,7 @@ async def fill(store: Store) -> None:
     if account is not None:
         await _fill_records(partner, account)
         await _fill_calls(partner, calls, account)
-        await _fill_static(Static(store, None), account)
+        await _fill_static(StaticNumbers(store, None), account)
 
 
 @contextlib.contextmanager
@@ -119,7 +119,7 @@ async def _fill_calls(partner: Partner, calls: Calls, account: Account) -> None:
         await calls.put(account, before, known, record=CallRecord(start_ms, record))
 
 
-async def _fill_static(static: Static, account: Account) -> None:
+async def _fill_static(static: StaticNumbers, account: Account) -> None:
     for number in _STATIC:
         parts: Parts = {
             "displayOptions": {

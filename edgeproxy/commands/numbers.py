@@ -17,7 +17,7 @@ from edgeproxy.numbers import file as numbers_file
 from edgeproxy.numbers import wire
 from edgeproxy.numbers.file import NumbersFileError
 from edgeproxy.settings import Settings
-from edgeproxy.store.static import Static
+from edgeproxy.store.numbers import StaticNumbers
 
 
 @click.group()
@@ -100,4 +100,4 @@ async def _import_numbers(
 
 async def _numbers_in_use(settings: Settings, account_name: str) -> dict[str, Any]:
     async with store_of(settings) as store:
-        return await Static(store).in_use(await known_account(store, account_name))
+        return await StaticNumbers(store).in_use(await known_account(store, account_name))

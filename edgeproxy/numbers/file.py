@@ -22,7 +22,7 @@ from edgeproxy.errors import RefusedError
 from edgeproxy.numbers import wire
 from edgeproxy.store import Store, keys
 from edgeproxy.store.functions import Functions
-from edgeproxy.store.static import Static
+from edgeproxy.store.numbers import StaticNumbers
 
 # Column → where its value stands in a body.
 COLUMNS = {
@@ -178,7 +178,7 @@ async def bring_in(
             brought in again.
     """
     report = Report()
-    static, functions = Static(store, None), Functions(store, replicas)
+    static, functions = StaticNumbers(store, None), Functions(store, replicas)
     for first in range(0, len(rows), _AT_ONCE):
         some = rows[first : first + _AT_ONCE]
         report.refused.extend((row.line, fault) for row in some for fault in row.faults)

@@ -10,7 +10,7 @@ from edgeproxy.errors import RefusedError
 from edgeproxy.http.aside import aside
 from edgeproxy.http.endpoint import Call, Endpoint, OwnFaults, Refusal, Worker
 from edgeproxy.numbers import wire
-from edgeproxy.store.static import Spent, Static, spent
+from edgeproxy.store.numbers import Spent, StaticNumbers, spent
 
 PATH = "/phone-service/v1/api/calltracking/ad-platform/phone/"
 
@@ -31,7 +31,7 @@ class NumbersAPI(Endpoint):
 
     def __init__(self, worker: Worker) -> None:
         super().__init__(worker)
-        self._static = Static(worker.store, worker.settings.durable_replicas)
+        self._static = StaticNumbers(worker.store, worker.settings.durable_replicas)
 
     def routes(self) -> list[web.RouteDef]:
         """A path a method."""

@@ -24,7 +24,7 @@ _FILES = {
     "accounts": ("limits", "history", "accounts"),
     "clock": ("limits", "history", "clock"),
     "partner": ("limits", "partner"),
-    "static": ("limits", "static"),
+    "numbers": ("limits", "numbers"),
     "calls": ("limits", "history", "sessions", "calls"),
 }
 # Those that write nothing are registered by a table, which says so.

@@ -9,8 +9,8 @@ from edgeproxy.errors import RefusedError
 from edgeproxy.store.calls import Calls
 from edgeproxy.store.erasure import erase
 from edgeproxy.store.functions import Functions
+from edgeproxy.store.numbers import StaticNumbers
 from edgeproxy.store.partner import Partner, Record
-from edgeproxy.store.static import Static
 from tests.conftest import DEMO, Desk
 
 
@@ -21,7 +21,7 @@ async def contents(desk: Desk) -> dict[str, Any]:
         found[resource] = (await partner.find(account, resource, {})).records
     cdrs = await partner.cdrs(account, {}, from_ms=None, to_ms=None, skip=0, most=100, newest_first=False)
     found["cdrs"] = cdrs.records
-    found["static"] = await Static(desk.store).in_use(account)
+    found["static"] = await StaticNumbers(desk.store).in_use(account)
     return found
 
 
@@ -56,7 +56,7 @@ async def test_it_is_filled_again_after_its_sources_and_a_customer_were_deleted(
 
 async def test_it_is_filled_again_around_what_users_made_of_its_numbers(filled: Desk) -> None:
     account = await filled.account("demo")
-    partner, static = Partner(filled.store, None), Static(filled.store, None)
+    partner, static = Partner(filled.store, None), StaticNumbers(filled.store, None)
     await partner.update_customer(account, "1", {"name": "Mine"})
     await static.change(account, "delete", "+79990000001", {}, free_of_charge=True)
     source: Record = {"name": "x", "customer_id": "1", "destnr": "+493012345609"}
@@ -103,7 +103,7 @@ async def test_what_a_crashed_filling_left_out_is_made_up_for(
 async def test_a_refusal_that_no_user_can_cause_is_not_passed_over(filled: Desk) -> None:
     await filled.load(DEMO.read_text().replace("+79990000001..+79990000010", "+79990000001..+79990000005"))
     account = await filled.account("demo")
-    static = Static(filled.store, None)
+    static = StaticNumbers(filled.store, None)
     await static.change(account, "delete", "+79990000005", {}, free_of_charge=True)
     await filled.load(DEMO.read_text().replace("+79990000001..+79990000010", "+79990000001..+79990000004"))
     with pytest.raises(RefusedError, match="missing"):

@@ -13,7 +13,7 @@ from edgeproxy.errors import PartlyDoneError, StoreError
 from edgeproxy.store import Store, inventory, keys
 from edgeproxy.store.facts import facts_of
 from edgeproxy.store.lua_libraries import libraries
-from edgeproxy.store.static import Static
+from edgeproxy.store.numbers import StaticNumbers
 from tests.conftest import DEMO, Desk, far
 from tests.servers import admin_url, on_primaries
 
@@ -237,7 +237,7 @@ async def test_a_load_that_ends_half_way_tells_what_it_changed_and_gives_up_what
     two = f"accounts: {{first: {one}, second: {one}}}"
     await desk.load(two % (f"{first}51, {first}52", f"{second}51, {second}52"))
     changes = await inventory.compare(desk.store, account_file.parse((two % (f"{first}52", f"{second}52")).encode()))
-    await Static(desk.store, None).change(await desk.account("second"), "create", f"{second}51", {})
+    await StaticNumbers(desk.store, None).change(await desk.account("second"), "create", f"{second}51", {})
     with pytest.raises(PartlyDoneError, match=r"second was changed .* \(changed before that: first\)"):
         await inventory.apply(desk.store, changes)
     assert await inventory_of(desk, "first") == {f"{first}52": "free"}

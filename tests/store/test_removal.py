@@ -13,8 +13,8 @@ from edgeproxy.commands import main
 from edgeproxy.errors import PartlyDoneError, StoreError
 from edgeproxy.store import Store, holdings, inventory, keys, leftovers, removal
 from edgeproxy.store.inventory import cluster, one_server, saving
+from edgeproxy.store.numbers import StaticNumbers
 from edgeproxy.store.partner import Partner
-from edgeproxy.store.static import Static
 from edgeproxy.store.users import User, Users
 from tests.conftest import BROWSER, DEMO, Clock, Desk, Edge, serving, web_request
 from tests.servers import client_of
@@ -55,7 +55,7 @@ async def edge(store_url: str, clock: Clock, desk: Desk) -> AsyncIterator[Edge]:
             source = {"customer_id": customer, "name": "s", "timestamp": None, "destnr": "+4930123"}
             made = await partner.create_source(account, source, number)
         await partner.change_source(account, str(made["source_id"]), "delete", {})
-        await Static(desk.store, None).change(account, "create", "+493015981302", {})
+        await StaticNumbers(desk.store, None).change(account, "create", "+493015981302", {})
         for event in ("started", "ended"):
             body = {"call_id": "c1", "event": event, "number": POOLED[0], "caller": "+4917012345678"}
             async with edge.client.post(f"{edge.manage}/calls", json=body, headers=LOGIN) as response:

@@ -8,8 +8,8 @@ import pytest
 from edgeproxy.accounts import file as account_file
 from edgeproxy.errors import RefusedError, StoreError
 from edgeproxy.store import inventory, keys
+from edgeproxy.store.numbers import StaticNumbers
 from edgeproxy.store.partner import Record
-from edgeproxy.store.static import Static
 from tests.store.office import DAY, FIRST, Office, accounts
 
 # Numbers --------------------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ async def test_what_time_has_changed_is_true_for_everybody(office: Office) -> No
     customer = await office.customer()
     await office.source(customer, FIRST, expire=office.at(DAY))
     office.desk.clock.advance(70 * DAY)
-    static = Static(office.desk.store, None)
+    static = StaticNumbers(office.desk.store, None)
     (shown,), _ = await static.read(office.account, [FIRST])
     assert shown == {}
     await static.change(office.account, "create", FIRST, {"poolName": "p"})

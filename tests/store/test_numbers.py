@@ -8,7 +8,7 @@ from edgeproxy.numbers import file as numbers_file
 from edgeproxy.numbers.file import Report, Row
 from edgeproxy.store import keys
 from edgeproxy.store.functions import Functions
-from edgeproxy.store.static import Static
+from edgeproxy.store.numbers import StaticNumbers
 from tests.conftest import Desk
 from tests.servers import calls, on_primaries, tells_what_is_on_disk
 
@@ -52,12 +52,12 @@ async def test_rows_are_taken_whole_or_refused_whole(desk: Desk, tmp_path: Path)
         (5, "phoneNumber: is neither free nor in use as a static number"),
         (6, "phoneNumber: stands in line 2 already"),
     ]
-    in_use = await Static(desk.store).in_use(await desk.account("x"))
+    in_use = await StaticNumbers(desk.store).in_use(await desk.account("x"))
     assert list(in_use) == ["+79990000001", "+79990000003"]
     assert set(in_use["+79990000001"]) == {"displayOptions"}
     report = await bring_in(desk, rows(tmp_path, "79990000001,,74951234567,,,"))
     assert dict(report.counts) == {"update": 1}
-    in_use = await Static(desk.store).in_use(await desk.account("x"))
+    in_use = await StaticNumbers(desk.store).in_use(await desk.account("x"))
     assert set(in_use["+79990000001"]) == {"displayOptions", "redirectOptions"}
 
 
@@ -78,14 +78,16 @@ async def test_an_import_that_was_interrupted_goes_on(
 ) -> None:
     await desk.load(ACCOUNT)
     file = rows(tmp_path, *(f"7999{n:07},google,,,," for n in range(1, 11)))
-    change = Static.change
+    change = StaticNumbers.change
 
-    async def stops(self: Static, account: object, what: object, number: str, *rest: object, **more: object) -> object:
+    async def stops(
+        self: StaticNumbers, account: object, what: object, number: str, *rest: object, **more: object
+    ) -> object:
         if number == "+79990000006":
             raise KeyboardInterrupt
         return await change(self, account, what, number, *rest, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Static, "change", stops)
+    monkeypatch.setattr(StaticNumbers, "change", stops)
     with pytest.raises(KeyboardInterrupt):
         await bring_in(desk, file)
     monkeypatch.undo()
@@ -109,7 +111,7 @@ async def test_waiting_for_the_last_write_is_waiting_for_all(desk: Desk) -> None
 async def test_points_and_a_free_number_stay_as_they_are_when_a_change_is_refused(desk: Desk) -> None:
     await desk.load(ACCOUNT)  # its budget is 0
     account = await desk.account("x")
-    static = Static(desk.store, None)
+    static = StaticNumbers(desk.store, None)
     with pytest.raises(Exception, match="points"):
         await static.change(account, "create", "+79990000001", {"poolName": "p"})
     assert await desk.redis.hget(keys.numbers("x"), "+79990000001") == "free"

@@ -24,7 +24,7 @@ end
 
 local NEEDS = {create = 'free', update = 'static', delete = 'static'}
 
--- ep1_change_static: creates (puts a free number to use), updates (sets the parts that are sent, keeps the others) or
+-- ep1_change_number: creates (puts a free number to use), updates (sets the parts that are sent, keeps the others) or
 -- deletes (makes it free).
 --
 -- KEYS  statics, numbers, free, points
@@ -58,7 +58,7 @@ local function change(keys, args)
   return reply(points)
 end
 
--- ep1_list_static. KEYS as above. ARGV [1] now_ms, [2] points as above, [3] numbers, JSON
+-- ep1_list_numbers. KEYS as above. ARGV [1] now_ms, [2] points as above, [3] numbers, JSON
 -- Reply: with "records": the parts of each number (JSON texts, "{}" of a free one); missing comes with the "number"
 local function list(keys, args)
   local points, refusal = read_points(keys[4], clock(args[1]), args[2])
@@ -77,5 +77,5 @@ local function list(keys, args)
   return reply(points, {records = records})
 end
 
-redis.register_function('ep1_change_static', change)
-redis.register_function('ep1_list_static', list)
+redis.register_function('ep1_change_number', change)
+redis.register_function('ep1_list_numbers', list)

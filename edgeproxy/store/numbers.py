@@ -32,7 +32,7 @@ class Spent:
     day_left_ms: int  # until the account's midnight
 
 
-class Static:
+class StaticNumbers:
     """Typed access to static numbers. Every method raises `Fault` (`STORE_UNAVAILABLE`) where the store fails."""
 
     def __init__(self, store: Store, replicas: int | None = 0) -> None:
@@ -59,7 +59,7 @@ class Static:
         await Partner(self._store, None).settle(account)  # a source's number may have become free
         points = self._points(account, None if free_of_charge else what)
         reply = await self._functions.write(
-            "ep1_change_static", self._keys(account), self._store.clock(), points, what, number, orjson.dumps(parts)
+            "ep1_change_number", self._keys(account), self._store.clock(), points, what, number, orjson.dumps(parts)
         )
         return spent(reply)
 
@@ -71,7 +71,7 @@ class Static:
         """
         await Partner(self._store, None).settle(account)
         reply = await self._functions.read(
-            "ep1_list_static", self._keys(account), self._store.clock(), self._points(account, "list"),
+            "ep1_list_numbers", self._keys(account), self._store.clock(), self._points(account, "list"),
             orjson.dumps(numbers),
         )  # fmt: skip
         return [orjson.loads(record) for record in reply["records"]], spent(reply)
