@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from aiohttp import hdrs, web
 
@@ -97,13 +97,6 @@ class Call:
             fields=fields,
             refusals=refusals,
         )
-
-
-class Room(Protocol):
-    """An API, as the gateway takes it; its constructor takes a `Worker`."""
-
-    def routes(self) -> Iterable[web.RouteDef]:
-        """Its paths on the manage port."""
 
 
 class Endpoint(abc.ABC):
