@@ -154,7 +154,7 @@ class _Page:
         above = _above([path for _, found in operations for _, path, *_ in found])
 
         def listed(found: list[tuple[str, str, Tree, Tree]]) -> _Html:
-            names = ((_name(method, path.removeprefix(above)), operation) for method, path, _, operation in found)
+            names = ((_name(method, path.removeprefix(above) or path), tree) for method, path, _, tree in found)
             return _element(
                 "ul",
                 *(_element("li", _element("a", *name, href=f"#{tree['operationId']}")) for name, tree in names),
