@@ -2,6 +2,7 @@
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from edgeproxy.errors import Fault, Kind, NotDurableError, UncertainError
 from edgeproxy.http.access import SHUT_OUT_S, Offenders, ShutOutError, UnknownTokenError
@@ -15,17 +16,20 @@ from tests.conftest import Desk
 
 
 class Failing(Endpoint):
+    """An API whose every answer goes wrong as `error` says."""
+
     NAME = "calls"
     OWN_FAULTS = OwnFaults(503, "not durable", "uncertain", "{}: again", "our fault")
+    error: Exception
 
     def routes(self) -> list[web.RouteDef]:
         return []
 
     async def answer(self, call: Call) -> web.Response:
-        raise NotImplementedError
+        raise self.error
 
     def refuse(self, call: Call, refusal: Refusal) -> web.Response:
-        return web.Response(status=refusal.status)
+        return web.Response(status=refusal.status, text="\n".join(refusal.errors), headers=refusal.headers)
 
 
 REFUSALS = [
@@ -48,13 +52,18 @@ REFUSALS = [
 @pytest.mark.parametrize(
     ("error", "status", "told", "headers"), REFUSALS, ids=[type(error).__name__ for error, *_ in REFUSALS]
 )
-async def test_every_error_is_a_refusal_to_the_client(
+async def test_every_error_is_a_refusal_to_the_client_and_is_counted(
     error: Exception, status: int, told: tuple[str, ...], headers: dict[str, str]
 ) -> None:
+    board = Board(1)
     async with Store("redis://127.0.0.1:1") as store:
-        endpoint = Failing(Worker(store, Settings.model_validate({}), Board(1).row(0), Offenders(store, 3)))
-        refusal = endpoint._refusal(error)
-    assert (refusal.status, refusal.errors, refusal.headers) == (status, told, headers)
+        endpoint = Failing(Worker(store, Settings.model_validate({}), board.row(0), Offenders(store, 3)))
+        endpoint.error = error
+        answer = await endpoint.handle(make_mocked_request("GET", "/calls/lookup"))
+    assert (answer.status, answer.text) == (status, "\n".join(told))
+    assert headers.items() <= answer.headers.items()
+    assert ("Retry-After" in answer.headers) == ("Retry-After" in headers)
+    assert board.total(f"calls:{status}") + board.total("calls:other") == 1
 
 
 async def found(value: str) -> str:
