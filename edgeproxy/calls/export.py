@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import functools
-import os
-import shutil
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +16,7 @@ from edgeproxy.accounts.account import Account
 from edgeproxy.store import streams, visits
 from edgeproxy.store.calls import Calls
 from edgeproxy.store.visits import Page, Visit
+from edgeproxy.whole_file import written_whole
 
 _ROW_GROUP_BYTES = 32 * 1024 * 1024  # of Arrow's memory: a row group is written when it has so many
 _SESSIONS = 500  # that the store is asked about at once
@@ -93,7 +92,7 @@ async def export(
         RedisError, Fault: the store cannot be used.
     """
     counts: dict[str, int] = {}
-    with _written_whole(file) as sink, writer(sink) as rows:
+    with _sink(file) as sink, writer(sink) as rows:
         if what in ("visits", "all"):
             pieces = streams.visits(calls.store, account.name, *span)
             visits_of = functools.partial(_visits, calls, account)
@@ -275,25 +274,11 @@ def is_stdout(file: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _written_whole(file: Path) -> Iterator[IO[bytes]]:
-    """A file that is there whole or not at all; what is no regular file, such as a pipe, is written to as it is."""
+def _sink(file: Path) -> Iterator[IO[bytes]]:
+    """What an export is written to: stdout, or a file that is there whole or not at all."""
     if is_stdout(file):
         yield sys.stdout.buffer
         sys.stdout.flush()
-        return
-    if file.exists() and not file.is_file():
-        with file.open("wb") as sink:
+    else:
+        with written_whole(file) as sink:
             yield sink
-        return
-    file = file.resolve()  # of a link, what it leads to is replaced
-    beside = file.with_name(f".edgeproxy-{os.getpid()}")
-    try:
-        with beside.open("xb") as sink:
-            if file.exists():
-                shutil.copymode(file, beside)
-            yield sink
-            sink.flush()
-            os.fsync(sink.fileno())
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -1,7 +1,5 @@
 """The commands `edgeproxy numbers import` and `export`: static numbers as files."""
 
-import os
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +16,7 @@ from edgeproxy.numbers import wire
 from edgeproxy.numbers.file import NumbersFileError
 from edgeproxy.settings import Settings
 from edgeproxy.store.numbers import StaticNumbers
+from edgeproxy.whole_file import written_whole
 
 
 @click.group()
@@ -61,28 +60,13 @@ def export_numbers(account: str, file: Path) -> None:
     settings = load_settings()
     in_use = run(_numbers_in_use(settings, account), settings)
     bodies = [{"phoneNumber": number.removeprefix("+"), **wire.show(parts)} for number, parts in in_use.items()]
+    text = numbers_file.write(bodies, as_yaml=numbers_file.is_yaml(file))
     try:
-        _write(file, numbers_file.write(bodies, as_yaml=numbers_file.is_yaml(file)))
+        with written_whole(file) as sink:
+            sink.write(text.encode())
     except OSError as error:
         fail(f"{file}: {error.strerror}")
     click.echo(f"{len(bodies)} numbers")
-
-
-def _write(file: Path, text: str) -> None:
-    """Write a file whole or not at all; what is no regular file, such as a pipe, is written to as it is."""
-    if file.exists() and not file.is_file():
-        file.write_text(text, encoding="utf-8")
-        return
-    file = file.resolve()  # of a link, what it leads to is replaced
-    beside = file.with_name(f".edgeproxy-{os.getpid()}")
-    try:
-        beside.touch(exist_ok=False)
-        if file.exists():
-            shutil.copymode(file, beside)
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 async def _import_numbers(

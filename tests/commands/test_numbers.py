@@ -40,7 +40,7 @@ def test_an_export_that_fails_leaves_the_file_as_it_was(
     file = tmp_path / "numbers.csv"
     file.write_text("before")
     with monkeypatch.context() as context:
-        context.setattr(Path, "write_text", full)
+        context.setattr("edgeproxy.whole_file.os.fsync", full)  # where a full disk is told at the latest
         result = run(store_url, "numbers", "export", "--account", "demo", str(file))
     assert (result.exit_code, result.stderr) == (1, f"{file}: No space left on device\n")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
