@@ -14,6 +14,7 @@ from edgeproxy.commands.faults import run
 from edgeproxy.commands.opened import demo_directory, load_settings, store_at
 from edgeproxy.commands.serve import embedded, supervise
 from edgeproxy.dynamic import signature
+from edgeproxy.dynamic.openapi import EXAMPLE
 from edgeproxy.settings import Settings
 from edgeproxy.store import inventory
 from edgeproxy.telemetry.logs import log_to_stderr
@@ -65,19 +66,6 @@ def _partner_example(manage: str, version: str) -> str:
 
 
 def _example(edge: str) -> str:
-    body = orjson.dumps(
-        {
-            "advId": "demo",
-            "numbers": "+493015981100",
-            "type": "web",
-            "fullUrl": "https://www.example.com/cars/42?utm_source=newsletter",
-            "trackingId": "visitor-1",
-            "fullReferrer": "https://www.example.com/",
-            "parameters": {"custnr": "1412", "custname": "Autohaus Mitte"},
-            "userAgent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
-            "requestIpAddress": "203.0.113.7",
-            "sessionId": "",
-        }
-    )
+    body = orjson.dumps(EXAMPLE)
     signed = signature.sign(body, b"freespee")
     return f"curl -sS {edge}/api -H 'X-SIGN: {signed}' -d {shlex.quote(body.decode())}"

@@ -62,6 +62,19 @@ _TEXT_MOST = {
 _DIMENSION_KEY_MOST = 64
 _DIMENSION_MOST = 2048
 _DIMENSIONS_MOST = {"custnr": 45, "custname": 60, "custemail": 150}
+# A page that the demo's account serves; `signing/` sends the same.
+EXAMPLE: Tree = {
+    "advId": "demo",
+    "numbers": "+493015981100",
+    "type": "web",
+    "fullUrl": "https://www.example.com/cars/42?utm_source=newsletter",
+    "trackingId": "visitor-1",
+    "fullReferrer": "https://www.example.com/",
+    "parameters": {"custnr": "1412", "custname": "Autohaus Mitte"},
+    "userAgent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    "requestIpAddress": "203.0.113.7",
+    "sessionId": "",
+}
 _WEB_REQUIRES = ("fullUrl", "userAgent", "requestIpAddress")  # not empty, of a page in a browser
 
 # Language → a whole program that signs a page's numbers and asks for them; the first is the one that is shown in full.
@@ -214,20 +227,7 @@ def _page_schema() -> Tree:
             "properties": {name: {"minLength": 1} for name in _WEB_REQUIRES},
             "required": list(_WEB_REQUIRES),
         },
-        "examples": [
-            {
-                "advId": "demo",
-                "numbers": "+493015981100",
-                "type": "web",
-                "fullUrl": "https://www.example.com/cars/42?utm_source=newsletter",
-                "trackingId": "visitor-1",
-                "fullReferrer": "https://www.example.com/",
-                "parameters": {"custnr": "1412", "custname": "Autohaus Mitte"},
-                "userAgent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
-                "requestIpAddress": "203.0.113.7",
-                "sessionId": "",
-            }
-        ],
+        "examples": [EXAMPLE],
     }
 
 
