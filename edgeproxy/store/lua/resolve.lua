@@ -662,7 +662,7 @@ function Batch:show_page(request, session, visitor, results, r, told)
   return r
 end
 
--- Decides every request; gives the results, JSON.
+-- Decides every request; gives the results, JSON. `told` is filled as ep1_explain_resolve tells.
 function Batch:decide(told)
   local codes, lefts, args = self.codes, self.lefts, self.args
   local visitors, written, visited, results, r = self.visitors, self.written, self.visited, {}, 0
@@ -752,26 +752,28 @@ function Batch:reply(results)
     .. (points.back and ',"back":' .. points.back or '') .. ',"events":' .. self:events() .. ',"results":' .. results .. '}'
 end
 
-local function resolve(keys, args)
+-- A batch with its results; or false, and what to answer, where none is decided. `told` as in `decide`.
+local function decided(keys, args, told)
   local batch, answer = Batch.of(keys, args)
-  if not batch then return answer end
+  if not batch then return false, answer end
   batch:admit()
   batch:load()
   batch:join()
-  local results = batch:decide()
+  return batch, batch:decide(told)
+end
+
+local function resolve(keys, args)
+  local batch, results = decided(keys, args)
+  if not batch then return results end
   batch:load_visitors()
   batch:write()
   return batch:reply(results)
 end
 
 local function explain(keys, args)
-  local batch, answer = Batch.of(keys, args)
-  if not batch then return answer end
-  batch:admit()
-  batch:load()
-  batch:join()
   local told = {}
-  local results = batch:decide(told)
+  local batch, results = decided(keys, args, told)
+  if not batch then return results end
   return '{"results":' .. results .. ',"told":[' .. table.concat(told, ',') .. ']}'
 end
 
