@@ -4,7 +4,6 @@ Every fault is reported at once; a secret is never printed.
 """
 
 import base64
-import contextlib
 import ipaddress
 import os
 import re
@@ -80,9 +79,7 @@ def _network(text: object) -> Network:
     try:
         return ipaddress.ip_network(str(text))
     except ValueError:
-        meant = ""
-        with contextlib.suppress(ValueError):
-            meant = f"; did you mean {ipaddress.ip_network(str(text), strict=False)}?"
+        meant = wording.meant_network(str(text))
         raise ValueError(f"must be a network such as 192.0.2.0/24, or an address{meant}") from None
 
 

@@ -1,7 +1,9 @@
 """What is wrong with a value, in words of our own: for what pydantic finds, and with the name that may be meant."""
 
+import contextlib
 import difflib
 import functools
+import ipaddress
 import re
 import types
 from collections.abc import Iterable, Sequence
@@ -95,6 +97,13 @@ def meant(written: object, names: Iterable[str]) -> str:
         return ""
     likely = _likely(written, tuple(names))
     return f"; did you mean {likely}?" if likely else ""
+
+
+def meant_network(written: str) -> str:
+    """Like `meant`, of an address that was written with the length of the network that it is in."""
+    with contextlib.suppress(ValueError):
+        return f"; did you mean {ipaddress.ip_network(written, strict=False)}?"
+    return ""
 
 
 @functools.lru_cache(1024)

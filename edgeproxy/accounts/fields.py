@@ -1,6 +1,5 @@
 """The values in account files: numbers and ranges, times, networks, regions and time zones, as people write them."""
 
-import contextlib
 import ipaddress
 import re
 import zoneinfo
@@ -108,9 +107,7 @@ def _network(text: object) -> str:
     try:
         return str(ipaddress.ip_network(str(text)))
     except ValueError:
-        meant = ""
-        with contextlib.suppress(ValueError):
-            meant = f"; did you mean {ipaddress.ip_network(str(text), strict=False)}?"
+        meant = wording.meant_network(str(text))
         raise ValueError(f"{shown(text)} is not a network such as 192.0.2.0/24, nor an address{meant}") from None
 
 
