@@ -9,14 +9,14 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
-from aiohttp import DigestAuthMiddleware
 
 from edgeproxy.commands import demo_records as demo
 from edgeproxy.partner.resources import OPERATIONS
 from edgeproxy.store import Store, connections
 from edgeproxy.store.access import token_hash
 from tests.conftest import Edge, serving, web_request
-from tests.servers import client_of, configured, on_primaries
+from tests.partner.client import logged_in
+from tests.servers import client_of, on_primaries
 
 IP, KEPT = "203.0.113.77", "203.0.113.0"
 TOKEN = "token:" + token_hash("demo-token")[:8]
@@ -60,15 +60,10 @@ class Office:
 
 @pytest.fixture
 async def office(store_url: str, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Office]:
-    async with serving(store_url, allow_plain_http=True) as edge:
-        async with Store(store_url) as store:
-            await demo.fill(store)
-        login = DigestAuthMiddleware(demo.USER, demo.PASSWORD)
-        with configured(store_url, appendfsync="always"):
-            async with aiohttp.ClientSession(middlewares=[login]) as client:
-                office = Office(edge, client, caplog)
-                yield office
-        office.lines()
+    async with logged_in(store_url) as api:
+        office = Office(api.edge, api.client, caplog)
+        yield office
+    office.lines()
     for line in office.seen:
         assert set(line) == {"audit", "account", "who", "ip", "record", "fields", "ended"}
     for value in VALUES:
